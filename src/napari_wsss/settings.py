@@ -1,0 +1,267 @@
+"""One settings model per stage: defaults, bounds and the sentence that explains each field.
+
+Panel forms, ``--help``, TOML files and checkpoint headers are made from these models, so
+a field is described here and nowhere else. Unknown names are refused, because a misspelt
+setting that is silently ignored costs a training run.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from napari_wsss.errors import SettingsError, listed
+
+__all__ = [
+    "AugmentationSettings",
+    "ClassifierSettings",
+    "EncoderSettings",
+    "EvaluationSettings",
+    "InferenceSettings",
+    "OptimiserSettings",
+    "PDASettings",
+    "PseudoMaskSettings",
+    "SegmenterSettings",
+    "Settings",
+]
+
+
+class Settings(BaseModel):
+    """Base class: frozen, no unknown fields, readable from TOML."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], where: str = "settings") -> Self:
+        """Validate `data`; SettingsError names every field that does not fit."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            rows = [
+                f"{'.'.join(str(part) for part in e['loc']) or 'settings'}: {e['msg']}"
+                for e in error.errors()
+            ]
+            raise SettingsError(f"{where} not valid:{listed(rows)}") from None
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Read a TOML file; SettingsError if it is missing, malformed or out of bounds."""
+        path = Path(path)
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise SettingsError(f"There is no settings file {path}.") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SettingsError(f"{path} cannot be read as TOML: {error}") from error
+        return cls.from_dict(data, str(path))
+
+    def changed(self, **values: Any) -> Self:
+        """Return a copy with `values` replaced, validated anew; None leaves a field as it is."""
+        given = {k: v for k, v in values.items() if v is not None}
+        return type(self).from_dict({**self.model_dump(), **given})
+
+
+class EncoderSettings(Settings):
+    """The encoder that classifier and segmenter share."""
+
+    name: str = Field(
+        "tf_efficientnet_lite0",
+        description="Any timm encoder by name, 'hf-hub:...' where there is internet, or "
+        "'resnet38d' as in the paper.",
+    )
+    weights: str = Field(
+        "packaged",
+        description="'packaged' (ImageNet weights installed from PyPI), 'pretrained' (timm "
+        "downloads them), 'random', or a local .safetensors or .pth file.",
+    )
+    output_stride: Literal[8, 16, 32] = Field(
+        16, description="Pixels of network input per pixel of the deepest features."
+    )
+    upscale: float = Field(
+        1.0,
+        ge=0.25,
+        le=8,
+        description="Patches are enlarged by this factor inside the network; 2 suits "
+        "patches of about 112 px.",
+    )
+
+
+class OptimiserSettings(Settings):
+    """Optimiser and schedule."""
+
+    name: Literal["adamw", "sgd"] = Field("adamw", description="Optimiser.")
+    encoder_lr: float = Field(3e-4, gt=0, le=1, description="Learning rate of the encoder.")
+    head_lr: float = Field(3e-3, gt=0, le=1, description="Learning rate of new layers.")
+    weight_decay: float = Field(1e-4, ge=0, le=1, description="Weight decay.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum (SGD only).")
+    schedule: Literal["cosine", "poly"] = Field("cosine", description="Learning-rate schedule.")
+    power: float = Field(0.9, gt=0, le=5, description="Power of the poly schedule.")
+    warmup: float = Field(0.05, ge=0, le=0.5, description="Share of the steps spent warming up.")
+    clip_norm: float = Field(5.0, gt=0, description="Largest norm of the gradient.")
+    freeze_batch_norm: bool = Field(
+        True, description="Keep the encoder's batch-norm statistics (small batches need it)."
+    )
+
+
+class AugmentationSettings(Settings):
+    """Random changes of training patches, done on tensors."""
+
+    flips: bool = Field(True, description="Random flips and quarter turns.")
+    stain: float = Field(
+        0.15, ge=0, le=1, description="Strength of haematoxylin-eosin jitter (0 is off)."
+    )
+    color: float = Field(
+        0.15, ge=0, le=1, description="Strength of brightness and contrast jitter (0 is off)."
+    )
+
+
+class PDASettings(Settings):
+    """Progressive Dropout Attention (Han et al. 2022, section 3.1)."""
+
+    enabled: bool = Field(True, description="Drop the most discriminative part of each CAM.")
+    warmup_epochs: int = Field(3, ge=0, description="Epochs before it begins (mu stays 1).")
+    sigma: float = Field(0.985, gt=0, le=1, description="Factor on mu per epoch after that.")
+    lower: float = Field(0.65, gt=0, le=1, description="Smallest mu.")
+
+
+class _TrainingSettings(Settings):
+    """What both phases share."""
+
+    encoder: EncoderSettings = Field(EncoderSettings(), description="The encoder.")
+    optimiser: OptimiserSettings = Field(OptimiserSettings(), description="The optimiser.")
+    augmentation: AugmentationSettings = Field(
+        AugmentationSettings(), description="Augmentation of training patches."
+    )
+    epochs: int = Field(20, ge=1, le=10_000, description="Passes over the training patches.")
+    steps_per_epoch: int | None = Field(
+        None, ge=1, description="Batches per epoch; by default as many as the patches fill."
+    )
+    batch_size: int = Field(16, ge=1, le=1024, description="Patches per step.")
+    validation_share: float = Field(
+        0.15,
+        ge=0,
+        lt=1,
+        description="Share of the groups (images) held out when the set has no validation split.",
+    )
+    balance: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="How far rare classes are drawn more often: 0 as they are, 1 equally.",
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random choice.")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="'auto' takes bf16 where the processor or GPU computes in it."
+    )
+
+
+class ClassifierSettings(_TrainingSettings):
+    """Phase 1: the multi-label classifier whose CAMs become pseudo masks."""
+
+    depths: tuple[int, ...] = Field(
+        (-3, -2, -1),
+        min_length=1,
+        description="Encoder stages that give maps, shallow to deep; -1 is the deepest.",
+    )
+    deep_supervision: bool = Field(
+        False, description="Train a class head at every depth (needed for 'heads' maps)."
+    )
+    pda: PDASettings = Field(PDASettings(), description="Progressive Dropout Attention.")
+    patience: int = Field(
+        8, ge=1, description="Stop after so many epochs without a better validation score."
+    )
+
+
+class PseudoMaskSettings(Settings):
+    """How maps become pseudo masks."""
+
+    method: Literal["gradcam", "heads"] = Field(
+        "gradcam", description="Grad-CAM at every depth, or the class heads of every depth."
+    )
+    flips: bool = Field(False, description="Average the maps over the four flips.")
+    glass: Literal["auto", "ignore", "tissue"] = Field(
+        "auto",
+        description="White pixels: left out ('ignore'), or tissue like the rest ('tissue', fat "
+        "in breast). 'auto' leaves them out if the class table ignores any mask value.",
+    )
+    glass_luminance: int = Field(
+        200, ge=0, le=255, description="Pixels brighter than this are glass."
+    )
+    glass_min_px: int = Field(
+        50, ge=0, description="Smaller bright components stay tissue (pixels)."
+    )
+    batch_size: int = Field(32, ge=1, le=4096, description="Patches per forward pass.")
+
+
+class SegmenterSettings(_TrainingSettings):
+    """Phase 2: the segmentation network, from pseudo masks or from true masks."""
+
+    decoder: Literal["unet", "deeplabv3plus"] = Field(
+        "unet",
+        description="'deeplabv3plus' as in the paper, or 'unet', whose result does not depend on "
+        "how a slide is cut into blocks.",
+    )
+    decoder_channels: int = Field(
+        128, ge=16, le=1024, description="Channels of the decoder's widest layer."
+    )
+    depth_weights: tuple[float, ...] = Field(
+        (0.2, 0.2, 0.6),
+        min_length=1,
+        description="Weight of the loss of each depth's pseudo masks, shallow to deep.",
+    )
+    gate_weight: float = Field(
+        0.2, ge=0, le=10, description="Weight of the patch-label loss that trains the gate head."
+    )
+
+    @model_validator(mode="after")
+    def _weights_positive(self) -> Self:
+        if min(self.depth_weights) < 0 or sum(self.depth_weights) <= 0:
+            raise ValueError("depth_weights must not be negative and not all zero")
+        return self
+
+
+class InferenceSettings(Settings):
+    """Segmenting a slide, block by block."""
+
+    block_px: int = Field(
+        1024,
+        ge=64,
+        le=16384,
+        description="Side of one block of output; rounded to the network's stride.",
+    )
+    tile_px: int = Field(
+        512,
+        ge=64,
+        le=4096,
+        description="Side of the fixed tiles of networks that are not exact under tiling.",
+    )
+    tile_overlap: float = Field(
+        0.25, ge=0, lt=1, description="Overlap of those tiles, as a share of their side."
+    )
+    batch_size: int = Field(4, ge=1, le=256, description="Tiles per forward pass.")
+    gate: bool = Field(True, description="Remove classes that the gate head finds absent.")
+    gate_threshold: float = Field(
+        0.1, ge=0, le=1, description="Classes at or below this probability are absent."
+    )
+    tissue_only: bool = Field(True, description="Skip blocks without tissue; label 0 outside.")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="'auto' takes bf16 where the processor or GPU computes in it."
+    )
+
+
+class EvaluationSettings(Settings):
+    """Measuring a model on images with masks."""
+
+    min_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Oracle labels: a class is present where it covers this share of a window.",
+    )
+    bootstrap: int = Field(1000, ge=0, le=100_000, description="Resamples of images.")
+    flips: bool = Field(False, description="Average predictions over the four flips.")
+    seed: int = Field(0, ge=0, description="Seed of the bootstrap.")
