@@ -10,7 +10,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -81,13 +81,17 @@ class EncoderSettings(Settings):
     output_stride: Literal[8, 16, 32] = Field(
         16, description="Pixels of network input per pixel of the deepest features."
     )
-    upscale: float = Field(
-        1.0,
-        ge=0.25,
-        le=8,
-        description="Patches are enlarged by this factor inside the network; 2 suits "
-        "patches of about 112 px.",
+    upscale: Literal["auto"] | Annotated[float, Field(ge=0.25, le=8)] = Field(
+        "auto",
+        description="Patches are enlarged by this factor inside the network; 'auto' doubles "
+        "patches under 160 px (and again under 80 px).",
     )
+
+    def resolved(self, patch_size_px: int) -> Self:
+        """Return these settings with `upscale` as a number, for patches of this side."""
+        if self.upscale != "auto":
+            return self
+        return self.changed(upscale=1.0 if patch_size_px >= 160 else 2.0 if patch_size_px >= 80 else 4.0)
 
 
 class OptimiserSettings(Settings):
@@ -136,9 +140,9 @@ class _TrainingSettings(Settings):
     augmentation: AugmentationSettings = Field(
         AugmentationSettings(), description="Augmentation of training patches."
     )
-    epochs: int = Field(20, ge=1, le=10_000, description="Passes over the training patches.")
-    steps_per_epoch: int | None = Field(
-        None, ge=1, description="Batches per epoch; by default as many as the patches fill."
+    epochs: int = Field(12, ge=1, le=10_000, description="Rounds of training and validation.")
+    steps_per_epoch: int = Field(
+        25, ge=0, description="Batches per epoch; 0 takes as many as the patches fill."
     )
     batch_size: int = Field(16, ge=1, le=1024, description="Patches per step.")
     validation_share: float = Field(

@@ -1,0 +1,128 @@
+"""Class activation maps at several depths, batched: one forward, partial backward passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from napari_wsss.errors import ModelError
+from napari_wsss.models import Classifier
+
+__all__ = ["depth_maps", "fuse", "gradcam_maps", "head_maps"]
+
+_FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
+
+
+def depth_maps(
+    model: Classifier, images: Tensor, wanted: Tensor, *, method: str, flips: bool = False
+) -> list[Tensor]:
+    """Return the class maps of every depth at image size.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode, on the device of `images`.
+    images
+        (N, 3, H, W), values 0 to 1.
+    wanted
+        (N, K) bool: classes to compute; the maps of all others are minus infinity.
+    method
+        ``"gradcam"`` or ``"heads"``.
+    flips
+        Average over the four flips.
+
+    Returns
+    -------
+    list of Tensor
+        Per depth, shallow to deep, (N, K, H, W). Values are signed: the negative part,
+        which a displayed CAM cuts off, still orders the classes where all are weak.
+
+    Raises
+    ------
+    ModelError
+        If heads are asked for and the classifier was trained with one only.
+    """
+    compute: Callable[[Classifier, Tensor, Tensor], list[Tensor]] = {
+        "gradcam": gradcam_maps,
+        "heads": head_maps,
+    }[method]
+    size = images.shape[-2:]
+    total: list[Tensor] = []
+    for axes in _FLIPS if flips else _FLIPS[:1]:
+        flipped = images.flip(axes) if axes else images
+        maps = [
+            F.interpolate(m, size, mode="bilinear", align_corners=False)
+            for m in compute(model, flipped, wanted)
+        ]
+        maps = [m.flip(axes) for m in maps] if axes else maps
+        total = maps if not total else [t + m for t, m in zip(total, maps, strict=True)]
+    absent = ~wanted[:, :, None, None]
+    return [t.masked_fill(absent, -torch.inf) for t in total]
+
+
+def gradcam_maps(model: Classifier, images: Tensor, wanted: Tensor) -> list[Tensor]:
+    """Return Grad-CAM of the wanted classes per depth, (N, K, h, w), zero for the others.
+
+    Selvaraju et al. 2017, equation 1 and 2 without the final ReLU: the features of a depth,
+    weighted by the pooled gradient of the class logit. For the deepest features under
+    global average pooling that is the head's own map, so it needs no backward pass. The
+    other depths need as many partial backward passes as the patch with most classes has
+    classes: in pass j each patch follows its j-th class.
+    """
+    if len(model.stages) == 1:
+        with torch.no_grad():
+            return [model.head_maps(model.features(images))[-1].float()]
+    n, k = wanted.shape
+    with torch.enable_grad(), model.encoder.gradients_from(model.stages[0]):
+        features = model.features(images)
+        deepest = model.heads[-1](features[-1])
+        logits = deepest.float().mean((2, 3))
+        lower = features[:-1]
+        maps = [f.new_zeros((n, k, *f.shape[-2:]), dtype=torch.float32) for f in lower]
+        passes = int(wanted.sum(1).max())
+        # (N, passes) class numbers; patches with fewer classes repeat one of weight 0
+        ranked = torch.sort(wanted.int(), dim=1, descending=True, stable=True)
+        rows = torch.arange(n, device=wanted.device)
+        for j in range(passes):
+            chosen, valid = ranked.indices[:, j], ranked.values[:, j].bool()
+            target = (logits[rows, chosen] * valid).sum()
+            gradients = torch.autograd.grad(target, lower, retain_graph=j + 1 < passes)
+            for m, f, g in zip(maps, lower, gradients, strict=True):
+                weight = g.float().mean((2, 3), keepdim=True)
+                value = (weight * f.detach().float()).sum(1)
+                m[rows[valid], chosen[valid]] = value[valid]
+    return [*maps, deepest.detach().float()]
+
+
+@torch.no_grad()
+def head_maps(model: Classifier, images: Tensor, wanted: Tensor) -> list[Tensor]:
+    """Return the maps of the class heads of every depth, (N, K, h, w), by one forward pass."""
+    if not model.deep_supervision and len(model.stages) > 1:
+        raise ModelError(
+            "This classifier has a class head at its deepest layer only. Use method = "
+            "'gradcam', or train it with deep_supervision = true."
+        )
+    return [m.float() for m in model.head_maps(model.features(images))]
+
+
+def fuse(maps: list[Tensor]) -> Tensor:
+    """Return the mean of the depths' maps after scaling each to a largest value of 1.
+
+    Parameters
+    ----------
+    maps
+        Per depth (N, K, H, W); minus infinity marks classes that were not computed.
+
+    Returns
+    -------
+    Tensor
+        (N, K, H, W).
+    """
+    scaled = []
+    for m in maps:
+        largest = torch.where(torch.isfinite(m), m, 0).abs().amax((1, 2, 3), keepdim=True)
+        scaled.append(m / largest.clamp_min(1e-8))
+    return torch.stack(scaled).mean(0)

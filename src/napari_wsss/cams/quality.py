@@ -1,0 +1,74 @@
+"""How good pseudo masks are, where true masks exist to measure them (never to choose)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_wsss.cams.store import PseudoMasks
+from napari_wsss.classes import IGNORE
+from napari_wsss.evaluation.metrics import ConfusionMatrix, scores
+from napari_wsss.patches import PatchSet
+
+__all__ = ["pseudo_mask_quality"]
+
+
+def pseudo_mask_quality(
+    pseudo: PseudoMasks, patches: PatchSet, masks_dir: Path | None = None
+) -> dict[str, Any]:
+    """Measure pseudo masks against true masks.
+
+    Parameters
+    ----------
+    pseudo
+        Pseudo masks of `patches`.
+    patches
+        A set with masks, or any set with `masks_dir`.
+    masks_dir
+        True masks named as the patches.
+
+    Returns
+    -------
+    dict
+        ``depths``: mean IoU of every depth over all patches and over multi-label patches
+        (single-label ones are right by construction); ``agreeing``: the deepest mask on
+        the pixels where all depths agree, with their share; ``kept_share``: labelled
+        pixels that the pseudo masks keep. All fractions.
+    """
+    k = len(patches.classes)
+    every = [ConfusionMatrix(k) for _ in range(pseudo.depths)]
+    multi = [ConfusionMatrix(k) for _ in range(pseudo.depths)]
+    agreeing = ConfusionMatrix(k)
+    single = patches.single_label
+    labelled = kept = 0
+    for i, name in enumerate(patches.names):
+        truth = patches.read_mask(i, masks_dir)
+        masks = pseudo.targets(name)
+        labelled += int((truth != IGNORE).sum())
+        truth = np.where(masks[-1] == IGNORE, IGNORE, truth)
+        kept += int((truth != IGNORE).sum())
+        for d, mask in enumerate(masks):
+            every[d].update(truth, mask)
+            if not single[i]:
+                multi[d].update(truth, mask)
+        same = pseudo.agreement(name) == 1
+        agreeing.update(np.where(same, truth, IGNORE), masks[-1])
+    return {
+        "depths": [
+            {
+                "depth": d + 1,
+                "miou": scores(every[d]).miou,
+                "miou_multi_label": scores(multi[d]).miou,
+            }
+            for d in range(pseudo.depths)
+        ],
+        "agreeing": {
+            "miou": scores(agreeing).miou,
+            "share": agreeing.n_pixels / max(kept, 1),
+        },
+        "kept_share": kept / max(labelled, 1),
+        "multi_label_patches": int((~single).sum()),
+        "patches": len(patches),
+    }

@@ -1,0 +1,165 @@
+"""Pseudo masks on disk: a folder of PNG files that any viewer opens.
+
+``depth-1/`` ... ``depth-D/`` (shallow to deep) hold class indices as palette images in the
+classes' colours, 255 where a pixel is no class; ``agreement/`` holds the share of depths
+that agree with the deepest, times 255; ``classes.toml`` describes the values;
+``pseudo_masks.json`` says how they were made and whether they are complete.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from napari_wsss.classes import ClassTable
+from napari_wsss.errors import DataError
+from napari_wsss.files import write_atomic
+
+__all__ = ["RECORD", "PseudoMasks", "PseudoMaskWriter"]
+
+RECORD = "pseudo_masks.json"
+
+
+@dataclass(frozen=True)
+class PseudoMasks:
+    """Complete pseudo masks of a patch set; make them with `generate_pseudo_masks`.
+
+    Parameters
+    ----------
+    folder
+        Where they are.
+
+    Raises
+    ------
+    DataError
+        If the folder holds none, or an unfinished set.
+    """
+
+    folder: Path
+    supervision = "pseudo masks"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
+        if not self.record.get("complete"):
+            raise DataError(
+                f"The pseudo masks in {self.folder} are not finished. Run pseudo-masks again "
+                "with the same settings to go on."
+            )
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What ``pseudo_masks.json`` says."""
+        return read_record(self.folder)
+
+    @property
+    def classes(self) -> ClassTable:
+        """The classes; mask values are their indices."""
+        return ClassTable.read(self.folder / "classes.toml")
+
+    @property
+    def depths(self) -> int:
+        """Number of masks per patch, D."""
+        return int(self.record["depths"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of what the masks were made from."""
+        return str(self.record["fingerprint"])
+
+    def targets(self, name: str) -> NDArray[np.uint8]:
+        """Return (D, H, W) class indices of the patch called `name`, shallow to deep.
+
+        Raises
+        ------
+        DataError
+            If there are none for this patch.
+        """
+        return np.stack([self._read(f"depth-{d + 1}", name) for d in range(self.depths)])
+
+    def agreement(self, name: str) -> NDArray[np.float32]:
+        """Return (H, W): the share of depths that agree with the deepest, 0 to 1."""
+        return self._read("agreement", name).astype(np.float32) / 255
+
+    def _read(self, kind: str, name: str) -> NDArray[np.uint8]:
+        path = self.folder / kind / f"{name}.png"
+        try:
+            with Image.open(path) as image:
+                return np.asarray(image, np.uint8)
+        except FileNotFoundError:
+            raise DataError(
+                f"{self.folder} has no pseudo mask of patch {name!r}. Make the pseudo masks "
+                "from the same patch set."
+            ) from None
+        except (OSError, UnidentifiedImageError, ValueError) as error:
+            raise DataError(f"{path} cannot be read: {error}. Make it again.") from error
+
+
+class PseudoMaskWriter:
+    """Writes the files of one patch after the other.
+
+    Parameters
+    ----------
+    folder
+        Where to.
+    classes
+        For the palette.
+    depths
+        Masks per patch, D.
+    """
+
+    def __init__(self, folder: Path, classes: ClassTable, depths: int):
+        self.folder = folder
+        self.depths = depths
+        palette = np.full((256, 3), 255, np.uint8)
+        palette[: len(classes)] = classes.rgb
+        self._palette = palette.tobytes()
+
+    def has(self, name: str) -> bool:
+        """Whether all files of the patch called `name` are there."""
+        kinds = [*(f"depth-{d + 1}" for d in range(self.depths)), "agreement"]
+        return all((self.folder / kind / f"{name}.png").is_file() for kind in kinds)
+
+    def write(self, name: str, masks: NDArray[np.uint8], agreement: NDArray[np.uint8]) -> None:
+        """Write (D, H, W) class indices and (H, W) agreement times 255."""
+        for d, mask in enumerate(masks):
+            image = Image.fromarray(mask, mode="P")
+            image.putpalette(self._palette)
+            self._save(f"depth-{d + 1}", name, image)
+        self._save("agreement", name, Image.fromarray(agreement))
+
+    def _save(self, kind: str, name: str, image: Image.Image) -> None:
+        buffer = io.BytesIO()
+        image.save(buffer, "png", compress_level=3)
+        write_atomic(self.folder / kind / f"{name}.png", buffer.getvalue(), durable=False)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return the parsed ``pseudo_masks.json`` of `folder`; DataError if there is none."""
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"{folder} holds no pseudo masks. Make them with: napari-wsss pseudo-masks DATASET "
+            "--classifier MODEL --out DIR"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    if not isinstance(record, dict) or not {"depths", "fingerprint"} <= set(record):
+        raise DataError(f"{path} is not a record of pseudo masks.")
+    return record
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write ``pseudo_masks.json``, all or nothing."""
+    write_atomic(folder / RECORD, json.dumps(record, indent=1).encode())
+
+
+Supervision = Literal["pseudo masks"]

@@ -1,0 +1,142 @@
+"""Checkpoints: safetensors with a JSON header and a checksum; nothing is ever unpickled.
+
+The file's metadata holds ``wsss`` (the `ModelInfo` as JSON) and ``sha256`` (of header and
+tensors). A file that was cut, altered or made by something else is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from napari_wsss.errors import CheckpointError, ModelError, listed
+from napari_wsss.files import check_absent, write_atomic
+from napari_wsss.models.base import WsssModel
+from napari_wsss.models.classifier import Classifier
+from napari_wsss.models.info import ModelInfo
+from napari_wsss.models.segmenter import Segmenter
+
+__all__ = ["load_classifier", "load_model", "load_segmenter", "read_info", "save_model"]
+
+M = TypeVar("M", bound=WsssModel)
+
+
+def save_model(model: WsssModel, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write `model` to a ``.safetensors`` file, all or nothing.
+
+    Raises
+    ------
+    OutputError
+        If the file exists and `overwrite` is False, or it cannot be written.
+    """
+    path = Path(path)
+    check_absent(path, overwrite)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    header = model.info.model_dump_json()
+    metadata = {"wsss": header, "sha256": _digest(header, tensors)}
+    write_atomic(path, save(tensors, metadata))
+    return path
+
+
+def read_info(path: str | Path) -> ModelInfo:
+    """Read a checkpoint's header without its weights.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is not a checkpoint of ours.
+    """
+    return _read_header(Path(path))[0]
+
+
+def load_model(path: str | Path) -> WsssModel:
+    """Load a `Classifier` or `Segmenter`, in evaluation mode on the CPU.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, cut, altered, a pickle, or of another program.
+    ModelError
+        If its tensors are not those of the architecture in its header.
+    """
+    path = Path(path)
+    info, checksum, header = _read_header(path)
+    try:
+        with safe_open(str(path), "pt") as file:
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged and cannot be read: {error}") from error
+    if _digest(header, tensors) != checksum:
+        raise CheckpointError(
+            f"{path} was altered or damaged: its checksum does not match. Copy it again."
+        )
+    model: WsssModel = (Classifier if info.kind == "classifier" else Segmenter)(
+        info, load_weights=False
+    )
+    own = model.state_dict()
+    rows = [f"{k} is missing" for k in own if k not in tensors]
+    rows += [f"{k} is unknown" for k in tensors if k not in own]
+    rows += [
+        f"{k}: {tuple(tensors[k].shape)} in the file, {tuple(own[k].shape)} expected"
+        for k in own
+        if k in tensors and tensors[k].shape != own[k].shape
+    ]
+    if rows:
+        raise ModelError(f"{path} does not fit the architecture it names:{listed(rows, 6)}")
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def load_classifier(path: str | Path) -> Classifier:
+    """Load a checkpoint that must be a classifier; errors as of `load_model`."""
+    return _of_kind(load_model(path), Classifier, path)
+
+
+def load_segmenter(path: str | Path) -> Segmenter:
+    """Load a checkpoint that must be a segmenter; errors as of `load_model`."""
+    return _of_kind(load_model(path), Segmenter, path)
+
+
+def _of_kind(model: WsssModel, kind: type[M], path: str | Path) -> M:
+    if not isinstance(model, kind):
+        raise ModelError(f"{path} is a {model.info.kind}; a {kind.__name__.lower()} is needed.")
+    return model
+
+
+def _read_header(path: Path) -> tuple[ModelInfo, str, str]:
+    if not path.is_file():
+        raise CheckpointError(f"There is no model file {path}.")
+    try:
+        with safe_open(str(path), "pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a model of napari-wsss (safetensors): {error}. Pickled files "
+            "(.pt, .pth) are refused because loading one can run code."
+        ) from None
+    header, checksum = metadata.get("wsss"), metadata.get("sha256")
+    if header is None or checksum is None:
+        raise CheckpointError(
+            f"{path} holds tensors but no header of napari-wsss. To start from its weights, "
+            "name it as encoder.weights."
+        )
+    try:
+        return ModelInfo.model_validate(json.loads(header)), checksum, header
+    except (ValidationError, json.JSONDecodeError, ModelError) as error:
+        raise CheckpointError(f"{path} has a header that is not understood: {error}") from None
+
+
+def _digest(header: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(header.encode())
+    for key in sorted(tensors):
+        value = tensors[key]
+        digest.update(f"{key}{value.dtype}{tuple(value.shape)}".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()

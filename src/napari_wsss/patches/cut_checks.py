@@ -1,0 +1,78 @@
+"""Checks of what `cut_patches` is asked for, before any file is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from napari_wsss.classes import ClassTable
+from napari_wsss.errors import DataError, listed
+from napari_wsss.patches.formats.table import RESERVED
+from napari_wsss.patches.names import MPP_RANGE
+from napari_wsss.patches.patch_set import SPLITS
+
+__all__ = ["check_cuttable", "check_numbers", "splits_of"]
+
+
+def check_numbers(
+    size_px: int,
+    stride_px: int,
+    min_share: float,
+    max_ignored: float,
+    mpp: float | None,
+    glass: str,
+) -> None:
+    """Check the numbers of a cut; DataError lists every one that is out of bounds."""
+    low, high = MPP_RANGE
+    problems = []
+    if not 8 <= size_px <= 8192:
+        problems.append(f"size_px = {size_px}; 8 to 8192 are possible")
+    if stride_px < 1:
+        problems.append(f"stride_px = {stride_px}; at least 1 is needed")
+    if not 0 <= min_share <= 1:
+        problems.append(f"min_share = {min_share}; it is a share from 0 to 1")
+    if not 0 <= max_ignored <= 1:
+        problems.append(f"max_ignored = {max_ignored}; it is a share from 0 to 1")
+    if mpp is not None and not low <= mpp <= high:
+        problems.append(
+            f"mpp = {mpp} µm/px; {low} to {high} are possible, leave it out if unknown"
+        )
+    if glass not in ("auto", "ignore", "tissue"):
+        problems.append(f"glass = {glass!r}; 'auto', 'ignore' or 'tissue' are possible")
+    if problems:
+        raise DataError(f"Patches cannot be cut like this:{listed(problems)}")
+
+
+def check_cuttable(classes: ClassTable) -> None:
+    """Check that masks can be read with `classes` and a table written; DataError if not."""
+    if not classes.has_values:
+        raise DataError(
+            "The class table has no mask values, so masks cannot be read with it. Add "
+            "'value = ...' to every [[class]]."
+        )
+    bad = [name for name in classes.names if name in RESERVED or name != name.strip()]
+    if bad:
+        raise DataError(
+            "Class names that cannot head a column of the label table, because they begin or "
+            f"end with a blank or are one of {', '.join(RESERVED)}:{listed(map(repr, bad))}"
+        )
+
+
+def splits_of(keys: Sequence[str], split: str | Mapping[str, str] | None) -> dict[str, str]:
+    """Return the split of each image by its key.
+
+    Raises
+    ------
+    DataError
+        Listing images without a split, or splits that do not exist.
+    """
+    if split is None or isinstance(split, str):
+        by_key = dict.fromkeys(keys, split or "train")
+    else:
+        missing = [key for key in keys if key not in split]
+        if missing:
+            raise DataError(f"Images that no split is given for:{listed(missing)}")
+        by_key = {key: split[key] for key in keys}
+    wrong = sorted({s for s in by_key.values() if s not in SPLITS})
+    if wrong:
+        raise DataError(f"Splits that are none of {', '.join(SPLITS)}:{listed(wrong)}")
+    return by_key

@@ -1,0 +1,206 @@
+"""Creating OME-Zarr 0.5 images and label images, ready to be written block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import zarr
+from zarr.codecs import ZstdCodec
+
+import napari_wsss
+from napari_wsss.classes import ClassTable
+from napari_wsss.errors import OutputError
+from napari_wsss.slides import ngff
+from napari_wsss.slides.pyramid import Pyramid, location, writing
+from napari_wsss.slides.store import create_store
+from napari_wsss.slides.stored import StoredLabels, open_labels, open_pyramid
+
+__all__ = [
+    "StoredLabels",
+    "create_labels",
+    "create_pyramid",
+    "create_store",
+    "level_count",
+    "open_labels",
+    "open_pyramid",
+]
+
+
+def level_count(height: int, width: int, chunk: int) -> int:
+    """Return how many levels halve an image until its longer side fits one chunk."""
+    count, side = 1, max(height, width)
+    while side > chunk:
+        side, count = -(-side // 2), count + 1
+    return count
+
+
+def create_pyramid(
+    target: str | Path | zarr.Group,
+    shape: Sequence[int],
+    *,
+    dtype: str = "uint8",
+    axes: Sequence[str] = ("y", "x"),
+    mpp: float | None = None,
+    chunk: int = 512,
+    fill_value: float = 0,
+    name: str = "image",
+    translation_px: tuple[float, float] = (0.0, 0.0),
+    classes: ClassTable | None = None,
+    channel_names: Sequence[str] | None = None,
+    channel_colors: Sequence[str] | None = None,
+    channels_per_chunk: int = 1,
+    compression_level: int = 3,
+    levels: int | None = None,
+    source_image: str | None = None,
+    overwrite: bool = False,
+) -> Pyramid:
+    """Create an empty OME-Zarr 0.5 image with levels that halve.
+
+    Parameters
+    ----------
+    target
+        Folder to create, or an empty zarr group.
+    shape
+        (H, W) or (C, H, W) in px.
+    dtype
+        Type of the pixels.
+    axes
+        ``("y", "x")`` or ``("c", "y", "x")``.
+    mpp
+        µm/px of the finest level; None writes no unit.
+    chunk
+        Side of a chunk in px.
+    fill_value
+        Value of chunks that are not written.
+    name
+        Name of the image.
+    translation_px
+        Centre (y, x) of the first pixel, in pixels of the finest level.
+    classes
+        Makes it a label image with these names and colours.
+    channel_names, channel_colors
+        One name and ``"#rrggbb"`` per channel; names alone get white.
+    channels_per_chunk
+        3 for RGB; 1 where channels are looked at one by one.
+    compression_level
+        Of zstd, 1 to 22.
+    levels
+        Number of levels; by default until the longer side fits one chunk.
+    source_image
+        Relative path of the image that is labelled.
+    overwrite
+        Replace an earlier result of this package at that path.
+
+    Returns
+    -------
+    Pyramid
+        With zarr arrays ready to be written.
+
+    Raises
+    ------
+    OutputError
+        If the target exists or cannot be written, or shape and axes do not match.
+    """
+    shape, axes = tuple(int(n) for n in shape), tuple(axes)
+    if axes not in (("y", "x"), ("c", "y", "x")) or len(shape) != len(axes) or min(shape) < 1:
+        raise OutputError(f"An image of shape {shape} cannot be stored with the axes {axes}.")
+    if not isinstance(target, zarr.Group):
+        target = create_store(target, overwrite=overwrite)
+    where = location(target)
+    count = levels or level_count(shape[-2], shape[-1], chunk)
+    image = ngff.multiscale(axes, [str(i) for i in range(count)], name, mpp, translation_px)
+    own: dict[str, Any] = {"version": napari_wsss.__version__}
+    if classes is not None:
+        ome = ngff.label_attributes(image, classes, source_image)
+        own["classes"] = classes.to_dict()
+    else:
+        rendering = None
+        if channel_names is not None:
+            colors = channel_colors or ["#ffffff"] * len(channel_names)
+            rendering = ngff.omero(channel_names, colors, 255 if dtype == "uint8" else 1)
+        ome = ngff.image_attributes(image, rendering)
+    codec = ZstdCodec(level=compression_level, checksum=True)
+    arrays = []
+    with writing(where):
+        try:
+            for level in range(count):
+                size = (*shape[:-2], *(-(-n // 2**level) for n in shape[-2:]))
+                chunks = tuple(min(channels_per_chunk, n) for n in shape[:-2])
+                arrays.append(
+                    target.create_array(
+                        str(level),
+                        shape=size,
+                        chunks=(*chunks, chunk, chunk),
+                        dtype=dtype,
+                        compressors=codec,
+                        fill_value=fill_value,
+                        dimension_names=axes,
+                        # Stored even if all equal to the fill value, so that a chunk that
+                        # is missing was not written.
+                        config={"write_empty_chunks": True},
+                    )
+                )
+        except (ValueError, TypeError, KeyError) as error:
+            raise OutputError(f"{where}: the image cannot be created: {error}") from error
+        target.attrs.update({"ome": ome, ngff.KEY: {**_own(target), **own}})
+    return Pyramid(target, arrays)
+
+
+def create_labels(
+    image: zarr.Group,
+    name: str,
+    shape: Sequence[int],
+    *,
+    classes: ClassTable,
+    fill_value: int = 255,
+    **options: Any,
+) -> Pyramid:
+    """Create a label image at ``labels/<name>`` of an OME-Zarr image.
+
+    Parameters
+    ----------
+    image
+        Group of the image, open for writing. The label image gets as many levels as it.
+    name
+        Name of the label image, one path element.
+    shape
+        (H, W) in px.
+    classes, fill_value, options
+        As in `create_pyramid`.
+
+    Raises
+    ------
+    OutputError
+        If there is one of that name, or it cannot be written.
+    """
+    where = f"{location(image)}/labels/{name}"
+    if not name or "/" in name or name.startswith((".", "__")):
+        raise OutputError(f"{name!r} cannot be the name of a label image.")
+    with writing(where):
+        labels = image.require_group("labels")
+        if name in labels:
+            raise OutputError(f"{where} exists already. Choose another name.")
+        known = _ome(labels).get("labels", [])
+        group = labels.create_group(name)
+    multiscales = _ome(image).get("multiscales")
+    if multiscales:  # readers pair the levels of both, and validation asks for as many
+        options.setdefault("levels", len(multiscales[0]["datasets"]))
+        options.setdefault("source_image", "../../")
+    pyramid = create_pyramid(
+        group, shape, classes=classes, fill_value=fill_value, name=name, **options
+    )
+    with writing(where):  # listed last, so that a reader never finds one half made
+        labels.attrs.update({"ome": {"version": "0.5", "labels": [*known, name]}})
+    return pyramid
+
+
+def _own(group: zarr.Group) -> dict[str, Any]:
+    value = dict(group.attrs).get(ngff.KEY)
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _ome(group: zarr.Group) -> dict[str, Any]:
+    value = dict(group.attrs).get("ome")
+    return dict(value) if isinstance(value, Mapping) else {}

@@ -1,0 +1,146 @@
+"""Batches of patches: drawn, read ahead of the network, and padded to one size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_wsss.classes import IGNORE
+from napari_wsss.patches import PatchSet
+
+__all__ = ["Batch", "PatchLoader", "TargetSource", "draw"]
+
+#: Decoded patches are kept in memory up to this many bytes; the rest is read each time.
+CACHE_BYTES = 2 * 1024**3
+
+
+class TargetSource(Protocol):
+    """Where the segmenter's targets come from: pseudo masks or true masks."""
+
+    def targets(self, name: str) -> NDArray[np.uint8]:
+        """Return (D, H, W) class indices of the patch called `name`, 255 = ignored."""
+        ...
+
+
+class Batch(NamedTuple):
+    """Patches of one step.
+
+    Attributes
+    ----------
+    images
+        (N, 3, H, W) uint8.
+    labels
+        (N, K) float, 1 where the class is present.
+    targets
+        (N, D, H, W) uint8 class indices, or None.
+    """
+
+    images: Tensor
+    labels: Tensor
+    targets: Tensor | None
+
+
+class PatchLoader:
+    """Reads patches (and targets) of a set in threads, one batch ahead of its use.
+
+    Parameters
+    ----------
+    patches
+        The patches to read.
+    targets
+        Where their masks come from; None for the classifier.
+    """
+
+    def __init__(self, patches: PatchSet, targets: TargetSource | None = None):
+        self.patches = patches
+        self._source = targets
+        self._labels = torch.from_numpy(patches.labels.astype(np.float32))
+        self._cache: dict[int, tuple[NDArray[np.uint8], NDArray[np.uint8] | None]] = {}
+        self._room = CACHE_BYTES
+
+    def _read(self, i: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        if i in self._cache:
+            return self._cache[i]
+        image = self.patches.read(i)
+        target = None if self._source is None else self._source.targets(self.patches.names[i])
+        size = image.nbytes + (0 if target is None else target.nbytes)
+        if self._room >= size:
+            self._room -= size
+            self._cache[i] = (image, target)
+        return image, target
+
+    def batches(self, order: Sequence[Sequence[int]]) -> Iterator[Batch]:
+        """Yield one `Batch` for each sequence of patch indices in `order`."""
+        with ThreadPoolExecutor(4, thread_name_prefix="patches") as pool:
+            waiting = None
+            for indices in [*order, None]:
+                coming = None if indices is None else [pool.submit(self._read, i) for i in indices]
+                if waiting is not None:
+                    yield self._collate(waiting[0], [f.result() for f in waiting[1]])
+                waiting = None if coming is None else (indices, coming)
+
+    def _collate(
+        self,
+        indices: Sequence[int],
+        items: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]],
+    ) -> Batch:
+        """Pad to the largest size: images by reflection, targets by `IGNORE`."""
+        height = max(image.shape[0] for image, _ in items)
+        width = max(image.shape[1] for image, _ in items)
+        images, targets = [], []
+        for image, target in items:
+            pad = ((0, height - image.shape[0]), (0, width - image.shape[1]))
+            images.append(np.pad(image, (*pad, (0, 0)), mode="symmetric"))
+            if target is not None:
+                targets.append(np.pad(target, ((0, 0), *pad), constant_values=IGNORE))
+        stack = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+        return Batch(
+            stack,
+            self._labels[list(indices)],
+            torch.from_numpy(np.stack(targets)) if targets else None,
+        )
+
+
+def draw(
+    labels: NDArray[np.bool_], batch_size: int, steps: int, balance: float, seed: int
+) -> list[list[int]]:
+    """Draw the patches of one epoch.
+
+    A patch is drawn in proportion to the largest ``1 / count(class) ** balance`` of its
+    classes: 0 draws every patch alike, 1 every class alike.
+
+    Parameters
+    ----------
+    labels
+        (N, K) presence.
+    batch_size, steps
+        `steps` batches of `batch_size`; with 0 steps as many as the patches fill.
+    balance
+        Between 0 and 1.
+    seed
+        Of this epoch.
+
+    Returns
+    -------
+    list of list of int
+        Patch indices of each batch. Without balance every patch comes once before any
+        comes again.
+    """
+    rng = np.random.default_rng(seed)
+    n = len(labels)
+    steps = steps or -(-n // batch_size)
+    wanted = steps * batch_size
+    if balance == 0:
+        rounds = [rng.permutation(n) for _ in range(-(-wanted // n))]
+        chosen = np.concatenate(rounds)[:wanted]
+    else:
+        counts = np.maximum(labels.sum(0), 1)
+        weight = (labels / counts**balance).max(1)
+        chosen = rng.choice(n, wanted, p=weight / weight.sum())
+    return chosen.reshape(steps, batch_size).tolist()

@@ -1,0 +1,166 @@
+"""Phase 1: train the multi-label patch classifier."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_wsss.evaluation.multilabel import multilabel_scores
+from napari_wsss.jobs import CancelToken, Event, Job, Log, run_job
+from napari_wsss.models import Classifier, WsssModel
+from napari_wsss.models.device import autocast
+from napari_wsss.patches import PatchSet, check_trainable
+from napari_wsss.settings import ClassifierSettings, PDASettings
+from napari_wsss.training.augment import augment
+from napari_wsss.training.batches import Batch, PatchLoader, draw
+from napari_wsss.training.loop import Phase, fingerprint, fit, step_seed
+from napari_wsss.training.split import hold_out, make_info
+
+__all__ = ["classifier_job", "pda_mu", "train_classifier"]
+
+VALIDATION_BATCH = 32
+
+
+def train_classifier(
+    patches: PatchSet,
+    out: str | Path,
+    settings: ClassifierSettings | None = None,
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+    on_event: Callable[[Event], object] | None = None,
+    cancel: CancelToken | None = None,
+) -> Classifier:
+    """Train a classifier on patch labels and write it to `out`.
+
+    The first phase of Han et al. 2022 (section 3.1): multi-label soft-margin loss with
+    Progressive Dropout Attention. Masks are never read.
+
+    Parameters
+    ----------
+    patches
+        Patches (H, W, 3) with labels (N, K).
+    out
+        Checkpoint (``.safetensors``); an unfinished run of the same data and settings is
+        resumed.
+    settings
+        Defaults to `ClassifierSettings()`.
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"`` ...
+    overwrite
+        Whether an existing checkpoint, or an unfinished run with other settings, may be
+        replaced.
+    on_event
+        Called with progress and the metrics of each epoch.
+    cancel
+        Stops the run at the next step; finished epochs are kept.
+
+    Returns
+    -------
+    Classifier
+        The epoch with the best mean average precision on held-out patch labels.
+
+    Raises
+    ------
+    DataError
+        If the set cannot be trained on; all reasons are listed.
+    TrainingError, OutputError, ModelError, CancelledError
+        As they say.
+    """
+    job = classifier_job(
+        patches, Path(out), settings, device=device, overwrite=overwrite, cancel=cancel
+    )
+    return run_job(job, on_event)
+
+
+def classifier_job(
+    patches: PatchSet,
+    out: Path,
+    settings: ClassifierSettings | None = None,
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+    cancel: CancelToken | None = None,
+) -> Job[Classifier]:
+    """Yield the events of `train_classifier`, which documents the parameters."""
+    settings = settings or ClassifierSettings()
+    check_trainable(patches)
+    train, held, notes = hold_out(patches, settings)
+    yield from notes
+    info = make_info(
+        "classifier",
+        patches,
+        settings,
+        {"depths": list(settings.depths), "deep_supervision": settings.deep_supervision},
+        "patch labels",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = Classifier(info)
+    loader = PatchLoader(train)
+    held_loader = None if held is None else PatchLoader(held)
+    steps = settings.steps_per_epoch or -(-len(train) // settings.batch_size)
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        seed = step_seed(settings.seed, epoch)
+        order = draw(train.labels, settings.batch_size, steps, settings.balance, seed)
+        return loader.batches(order)
+
+    def loss(model: Classifier, batch: Batch, epoch: int, generator: torch.Generator) -> Tensor:
+        images, _ = augment(batch.images / 255, None, settings.augmentation, generator)
+        logits = model(images, mu=pda_mu(settings.pda, epoch))
+        losses = [F.multilabel_soft_margin_loss(one.float(), batch.labels) for one in logits]
+        return torch.stack(losses).mean()
+
+    def validate(model: Classifier, device: torch.device) -> dict[str, float]:
+        if held_loader is None or held is None:
+            return {}
+        probabilities = predict_labels(model, held_loader, device, settings.precision)
+        found = multilabel_scores(held.labels, probabilities, held.classes.names)
+        metrics = {"exact_match": found.exact_match}
+        if not math.isnan(found.mean_ap):
+            metrics["map"] = found.mean_ap
+        return {**metrics, **{f"ap {k}": v for k, v in found.ap.items() if v is not None}}
+
+    count = f"{len(train)} patches" + ("" if held is None else f", {len(held)} held out")
+    yield Log(f"Training the classifier on {count}")
+    phase = Phase("Classifier", batches, steps, loss, validate, "map", settings.patience)
+    mark = fingerprint("classifier", patches.fingerprint, settings.model_dump_json())
+    model_: WsssModel = yield from fit(
+        model, phase, settings, out, mark=mark, device=device, overwrite=overwrite, cancel=cancel
+    )
+    assert isinstance(model_, Classifier)
+    return model_
+
+
+def pda_mu(settings: PDASettings, epoch: int) -> float | None:
+    """Return the cut-off mu of Progressive Dropout Attention in `epoch` (from 0), or None.
+
+    None for the first ``warmup_epochs``; then mu starts at sigma and decays by sigma per
+    epoch down to ``lower``.
+    """
+    if not settings.enabled or epoch < settings.warmup_epochs:
+        return None
+    return max(settings.sigma ** (epoch - settings.warmup_epochs + 1), settings.lower)
+
+
+@torch.inference_mode()
+def predict_labels(
+    model: Classifier, loader: PatchLoader, device: torch.device, precision: str
+) -> NDArray[np.float32]:
+    """Return class probabilities (N, K) of the deepest head for the patches of `loader`."""
+    n = len(loader.patches)
+    order = [list(range(i, min(i + VALIDATION_BATCH, n))) for i in range(0, n, VALIDATION_BATCH)]
+    rows = []
+    for batch in loader.batches(order):
+        with autocast(device, precision):
+            logits = model(batch.images.to(device) / 255)[-1]
+        rows.append(torch.sigmoid(logits.float()).cpu())
+    return torch.cat(rows).numpy()

@@ -1,0 +1,229 @@
+"""The training loop that both phases share.
+
+Every random number comes from (seed, epoch, step), so a run that is resumed after any
+epoch continues with the numbers it would have had.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from napari_wsss.errors import TrainingError
+from napari_wsss.files import check_absent, write_atomic
+from napari_wsss.jobs import CancelToken, EpochEnd, Job, Log, Progress
+from napari_wsss.models import WsssModel, save_model
+from napari_wsss.models.device import autocast, choose_device, describe_device, prepare_process
+from napari_wsss.settings import ClassifierSettings, SegmenterSettings
+from napari_wsss.training.batches import Batch
+from napari_wsss.training.optim import factor, make_optimiser, set_training_mode
+from napari_wsss.training.state import load_state, save_state, state_path
+
+__all__ = ["Phase", "fingerprint", "fit", "history_path", "step_seed"]
+
+_PRIMES = (1_000_003, 7_919)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What differs between the two phases.
+
+    Attributes
+    ----------
+    stage
+        Name shown with the progress.
+    batches
+        Epoch -> its batches.
+    steps
+        Batches per epoch.
+    loss
+        (model, images 0..1, batch on the device, epoch, generator) -> scalar.
+    validate
+        (model, device) -> metrics; empty if nothing is held out.
+    score
+        Name of the metric that chooses the epoch.
+    patience
+        Epochs without a better score before stopping; None never stops early.
+    """
+
+    stage: str
+    batches: Callable[[int], Iterable[Batch]]
+    steps: int
+    loss: Callable[[Any, Batch, int, torch.Generator], Tensor]
+    validate: Callable[[Any, torch.device], dict[str, float]]
+    score: str
+    patience: int | None = None
+
+
+def fit(
+    model: WsssModel,
+    phase: Phase,
+    settings: ClassifierSettings | SegmenterSettings,
+    out: Path,
+    *,
+    mark: str,
+    device: str = "auto",
+    overwrite: bool = False,
+    cancel: CancelToken | None = None,
+) -> Job[WsssModel]:
+    """Train `model`, keep the best epoch, and write it to `out`.
+
+    Parameters
+    ----------
+    model
+        Freshly made.
+    phase
+        Batches, loss and validation.
+    settings
+        Schedule, seed and precision.
+    out
+        Checkpoint to write; beside it ``.history.json`` and, while it runs, the state.
+    mark
+        Fingerprint of data and settings; only an unfinished run with the same is resumed.
+    device, overwrite, cancel
+        As everywhere.
+
+    Returns
+    -------
+    WsssModel
+        The best epoch (the last one if nothing was held out), with its `history`.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is no longer a number.
+    CancelledError
+        If cancelled; the finished epochs are kept.
+    """
+    check_absent(out, overwrite)
+    prepare_process()
+    where = choose_device(device)
+    cancel = cancel or CancelToken()
+    yield Log(f"{phase.stage} on {describe_device(where, settings.precision)}")
+    model = model.to(where, memory_format=torch.channels_last)
+    optimiser = make_optimiser(model, settings.optimiser)
+    history: list[dict[str, float]] = []
+    best, best_weights = -math.inf, None
+    state = load_state(out, mark, overwrite=overwrite)
+    if state is not None:
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        history, best, best_weights = state["history"], state["best"], state["best_weights"]
+        yield Log(f"Going on after epoch {len(history)} of an unfinished run")
+    for epoch in range(len(history), settings.epochs):
+        if _exhausted(history, phase):
+            break
+        began = time.perf_counter()
+        set_training_mode(model, settings.optimiser.freeze_batch_norm)
+        total = 0.0
+        for step, batch in enumerate(phase.batches(epoch)):
+            cancel.raise_if_cancelled()
+            done = epoch * phase.steps + step
+            total += _step(model, optimiser, phase, settings, batch, epoch, done, where)
+            yield Progress(phase.stage, done + 1, settings.epochs * phase.steps)
+        model.eval()
+        metrics = {"loss": total / phase.steps, **phase.validate(model, where)}
+        metrics["seconds"] = time.perf_counter() - began
+        score = metrics.get(phase.score)
+        # Without held-out patches the last epoch is kept.
+        better = score is None or score > best
+        if better:
+            best = -math.inf if score is None else score
+            best_weights = copy.deepcopy({k: v.cpu() for k, v in model.state_dict().items()})
+        history.append({**metrics, "best": float(better)})
+        save_state(
+            out,
+            {
+                "fingerprint": mark,
+                "model": {k: v.cpu() for k, v in model.state_dict().items()},
+                "optimiser": optimiser.state_dict(),
+                "history": history,
+                "best": best,
+                "best_weights": best_weights,
+            },
+        )
+        yield EpochEnd(epoch + 1, settings.epochs, metrics, best=better)
+    if best_weights is not None:
+        model.load_state_dict(best_weights)
+    kept = next((h for h in reversed(history) if h["best"]), {})
+    kept_metrics = {k: v for k, v in kept.items() if k not in ("best", "seconds")}
+    model = model.to("cpu").eval()
+    model.info = model.info.model_copy(update={"metrics": kept_metrics})
+    model.history = history
+    save_model(model, out, overwrite=True)
+    write_atomic(history_path(out), json.dumps(history, indent=1).encode())
+    state_path(out).unlink(missing_ok=True)
+    return model
+
+
+def _step(
+    model: WsssModel,
+    optimiser: torch.optim.Optimizer,
+    phase: Phase,
+    settings: ClassifierSettings | SegmenterSettings,
+    batch: Batch,
+    epoch: int,
+    done: int,
+    device: torch.device,
+) -> float:
+    """Run one optimisation step and return its loss."""
+    rate = factor(settings.optimiser, done, settings.epochs * phase.steps)
+    for group in optimiser.param_groups:
+        group["lr"] = group["base_lr"] * rate
+    seed = step_seed(settings.seed, done)
+    on_device = Batch(*(None if t is None else t.to(device, non_blocking=True) for t in batch))
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):  # dropout draws from the global generator
+        torch.manual_seed(seed)
+        with autocast(device, settings.precision):
+            generator = torch.Generator().manual_seed(seed)
+            loss = phase.loss(model, on_device, epoch, generator)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"{phase.stage}: the loss became {value} in epoch {epoch + 1} (step {done + 1}). "
+                "Lower optimiser.encoder_lr and optimiser.head_lr, or set precision = 'fp32'. "
+                "The finished epochs are kept."
+            )
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimiser.clip_norm)
+    if not bool(torch.isfinite(norm)):
+        raise TrainingError(
+            f"{phase.stage}: the gradient is no longer a number in epoch {epoch + 1} "
+            f"(step {done + 1}). Lower the learning rates. The finished epochs are kept."
+        )
+    optimiser.step()
+    return value
+
+
+def _exhausted(history: list[dict[str, float]], phase: Phase) -> bool:
+    """Whether the last `patience` epochs brought no better score."""
+    if phase.patience is None or len(history) <= phase.patience:
+        return False
+    return not any(h["best"] for h in history[-phase.patience :])
+
+
+def step_seed(seed: int, step: int) -> int:
+    """Return a seed for one step (or epoch) of a run."""
+    return (seed * _PRIMES[0] + step * _PRIMES[1] + 17) % (2**31 - 1)
+
+
+def history_path(out: Path) -> Path:
+    """Return the file that holds the curves of the run that wrote `out`."""
+    return out.with_name(out.name + ".history.json")
+
+
+def fingerprint(*parts: object) -> str:
+    """Return a digest of what a run depends on."""
+    return hashlib.sha256("\n".join(str(p) for p in parts).encode()).hexdigest()

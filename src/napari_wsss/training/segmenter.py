@@ -1,0 +1,226 @@
+"""Phase 2: train the segmentation network, from pseudo masks or from true masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_wsss.cams import PseudoMasks
+from napari_wsss.classes import IGNORE
+from napari_wsss.errors import DataError
+from napari_wsss.evaluation.metrics import ConfusionMatrix, scores
+from napari_wsss.jobs import CancelToken, Event, Job, Log, run_job
+from napari_wsss.models import Segmenter
+from napari_wsss.models.device import autocast
+from napari_wsss.patches import PatchSet, check_trainable
+from napari_wsss.settings import SegmenterSettings
+from napari_wsss.training.augment import augment
+from napari_wsss.training.batches import Batch, PatchLoader, TargetSource, draw
+from napari_wsss.training.loop import Phase, fingerprint, fit, step_seed
+from napari_wsss.training.split import hold_out, make_info
+
+__all__ = ["TrueMasks", "multi_layer_loss", "segmenter_job", "train_segmenter"]
+
+VALIDATION_BATCH = 32
+
+
+class TrueMasks:
+    """The masks of a patch set (or of `folder`) as targets of the same trainer.
+
+    Parameters
+    ----------
+    patches
+        A set with masks.
+    folder
+        Masks named as the patches, when they are kept elsewhere.
+
+    Raises
+    ------
+    DataError
+        If neither is there.
+    """
+
+    supervision: Literal["true masks"] = "true masks"
+
+    def __init__(self, patches: PatchSet, folder: Path | None = None):
+        if folder is None and patches.masks is None:
+            raise DataError(f"{patches.root} has no masks; name their folder with --masks.")
+        self._patches = patches
+        self._folder = folder
+        self._index = {name: i for i, name in enumerate(patches.names)}
+        self.depths = 1
+        self.fingerprint = f"true masks {folder or patches.root}"
+
+    def targets(self, name: str) -> NDArray[np.uint8]:
+        """Return (1, H, W) class indices of the patch called `name`."""
+        return self._patches.read_mask(self._index[name], self._folder)[None]
+
+
+def train_segmenter(
+    patches: PatchSet,
+    targets: PseudoMasks | TrueMasks,
+    out: str | Path,
+    settings: SegmenterSettings | None = None,
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+    on_event: Callable[[Event], object] | None = None,
+    cancel: CancelToken | None = None,
+) -> Segmenter:
+    """Train the segmentation network and write it to `out`.
+
+    The second phase of Han et al. 2022 (section 3.3): cross-entropy against the pseudo
+    masks of every depth, weighted 0.6 / 0.2 / 0.2, and a class head on the same encoder
+    for the gate. With `TrueMasks` the same trainer gives the fully supervised comparison.
+
+    Parameters
+    ----------
+    patches
+        Patches (H, W, 3) with labels (N, K).
+    targets
+        `PseudoMasks` or `TrueMasks` of these patches.
+    out
+        Checkpoint (``.safetensors``); an unfinished run of the same inputs is resumed.
+    settings
+        Defaults to `SegmenterSettings()`.
+    device, overwrite, on_event, cancel
+        As in `train_classifier`.
+
+    Returns
+    -------
+    Segmenter
+        The epoch with the best mean IoU *against the same kind of targets* on held-out
+        patches: a weakly supervised run never sees a true mask.
+
+    Raises
+    ------
+    DataError
+        If masks are missing or of another size than their image.
+    TrainingError, OutputError, ModelError, CancelledError
+        As they say.
+    """
+    job = segmenter_job(
+        patches, targets, Path(out), settings, device=device, overwrite=overwrite, cancel=cancel
+    )
+    return run_job(job, on_event)
+
+
+def segmenter_job(
+    patches: PatchSet,
+    targets: PseudoMasks | TrueMasks,
+    out: Path,
+    settings: SegmenterSettings | None = None,
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+    cancel: CancelToken | None = None,
+) -> Job[Segmenter]:
+    """Yield the events of `train_segmenter`, which documents the parameters."""
+    settings = settings or SegmenterSettings()
+    check_trainable(patches)
+    weights = _depth_weights(settings, targets.depths)
+    train, held, notes = hold_out(patches, settings)
+    yield from notes
+    info = make_info(
+        "segmenter",
+        patches,
+        settings,
+        {"decoder": settings.decoder, "decoder_channels": settings.decoder_channels},
+        targets.supervision,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = Segmenter(info)
+    loader = PatchLoader(train, targets)
+    held_loader = None if held is None else PatchLoader(held, targets)
+    steps = settings.steps_per_epoch or -(-len(train) // settings.batch_size)
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        seed = step_seed(settings.seed, epoch)
+        order = draw(train.labels, settings.batch_size, steps, settings.balance, seed)
+        return loader.batches(order)
+
+    def loss(model: Segmenter, batch: Batch, epoch: int, generator: torch.Generator) -> Tensor:
+        images, masks = augment(
+            batch.images / 255, batch.targets, settings.augmentation, generator
+        )
+        assert masks is not None
+        logits, presence = model(images)
+        gate = F.multilabel_soft_margin_loss(presence.float(), batch.labels)
+        return multi_layer_loss(logits, masks, weights) + settings.gate_weight * gate
+
+    def validate(model: Segmenter, device: torch.device) -> dict[str, float]:
+        if held_loader is None:
+            return {}
+        return _agreement(model, held_loader, device, settings.precision)
+
+    count = f"{len(train)} patches" + ("" if held is None else f", {len(held)} held out")
+    yield Log(f"Training the segmenter from {targets.supervision} on {count}")
+    phase = Phase("Segmenter", batches, steps, loss, validate, "target_miou")
+    mark = fingerprint(
+        "segmenter", patches.fingerprint, targets.fingerprint, settings.model_dump_json()
+    )
+    trained = yield from fit(
+        model, phase, settings, out, mark=mark, device=device, overwrite=overwrite, cancel=cancel
+    )
+    assert isinstance(trained, Segmenter)
+    return trained
+
+
+def multi_layer_loss(logits: Tensor, masks: Tensor, weights: tuple[float, ...]) -> Tensor:
+    """Return the weighted cross-entropy against the masks of every depth.
+
+    Han et al. 2022, equation 8; ignored pixels (255) count neither in the sum nor in the
+    mean, and a batch without any labelled pixel gives 0, not NaN.
+
+    Parameters
+    ----------
+    logits
+        (N, K, H, W).
+    masks
+        (N, D, H, W) class indices.
+    weights
+        D numbers, shallow to deep; they are normalised to sum 1.
+    """
+    total = logits.new_zeros((), dtype=torch.float32)
+    for depth, weight in enumerate(weights):
+        target = masks[:, depth].long()
+        summed = F.cross_entropy(logits.float(), target, ignore_index=IGNORE, reduction="sum")
+        total = total + weight / sum(weights) * summed / (target != IGNORE).sum().clamp_min(1)
+    return total
+
+
+def _depth_weights(settings: SegmenterSettings, depths: int) -> tuple[float, ...]:
+    """Return the settings' weights; one mask per patch needs no weighting."""
+    if depths == 1:
+        return (1.0,)
+    if len(settings.depth_weights) != depths:
+        raise DataError(
+            f"The pseudo masks have {depths} depths but depth_weights has "
+            f"{len(settings.depth_weights)} numbers; give one per depth, shallow to deep."
+        )
+    return settings.depth_weights
+
+
+@torch.inference_mode()
+def _agreement(
+    model: Segmenter, loader: PatchLoader, device: torch.device, precision: str
+) -> dict[str, float]:
+    """Return mean IoU and accuracy against the deepest targets of the held-out patches."""
+    n = len(loader.patches)
+    order = [list(range(i, min(i + VALIDATION_BATCH, n))) for i in range(0, n, VALIDATION_BATCH)]
+    matrix = ConfusionMatrix(len(model.classes))
+    for batch in loader.batches(order):
+        assert batch.targets is not None
+        with autocast(device, precision):
+            logits, _ = model(batch.images.to(device) / 255)
+        matrix.update(batch.targets[:, -1].numpy(), logits.argmax(1).to(torch.uint8).cpu().numpy())
+    found = scores(matrix, model.classes.names)
+    return {"target_miou": found.miou, "target_accuracy": found.accuracy}
