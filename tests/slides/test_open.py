@@ -110,7 +110,9 @@ def test_arrays(picture, make):
     slide = open_slide(make(image), mpp=0.25, name="mine")
     assert (slide.name, slide.mpp, slide.shape) == ("mine", 0.25, (70, 90))
     np.testing.assert_array_equal(slide.read_region(0, 5, 6, 20, 30), image[5:25, 6:36])
-    np.testing.assert_array_equal(slide.levels[-1].compute(), image if len(slide.levels) == 1 else image[::2, ::2])
+    np.testing.assert_array_equal(
+        slide.levels[-1].compute(), image if len(slide.levels) == 1 else image[::2, ::2]
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,9 @@ def test_deep_files_name_their_type(tmp_path):
 
 
 def test_stack_is_refused(tmp_path):
-    tifffile.imwrite(tmp_path / "z.ome.tif", np.zeros((5, 32, 32), np.uint8), metadata={"axes": "ZYX"})
+    tifffile.imwrite(
+        tmp_path / "z.ome.tif", np.zeros((5, 32, 32), np.uint8), metadata={"axes": "ZYX"}
+    )
     with pytest.raises(SlideError, match="axes ZYX"):
         open_slide(tmp_path / "z.ome.tif")
 
@@ -284,7 +288,8 @@ def test_openslide_reader_on_a_real_slide(real):
     slide = Slide.from_reader(OpenSlideReader(path), "cmu", path=path)
     assert slide.mpp == pytest.approx(0.499)
     np.testing.assert_array_equal(
-        slide.read_region(0, 2900, 2000, 100, 300), open_slide(path).read_region(0, 2900, 2000, 100, 300)
+        slide.read_region(0, 2900, 2000, 100, 300),
+        open_slide(path).read_region(0, 2900, 2000, 100, 300),
     )
     again = pickle.loads(pickle.dumps(slide))
     slide.close()

@@ -1,13 +1,7 @@
 """Measuring: one confusion matrix per image set, protocols, pictures and the report."""
 
-from napari_wsss.evaluation.metrics import (
-    ConfusionMatrix,
-    Scores,
-    bootstrap_class_iou,
-    bootstrap_interval,
-    interval,
-    scores,
-)
+from napari_wsss.evaluation.bootstrap import bootstrap_class_iou, bootstrap_interval, interval
+from napari_wsss.evaluation.metrics import ConfusionMatrix, Scores, scores
 from napari_wsss.evaluation.multilabel import (
     MultilabelScores,
     average_precision,

@@ -6,7 +6,6 @@ A stored label is the class index + 1; 0 is the background and 255 was not compu
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import isfinite
 from typing import Any, Protocol
 
 import numpy as np
@@ -91,10 +90,11 @@ def iter_blocks(
 
 def pair(value: float | tuple[float, float], what: str) -> tuple[float, float]:
     """Return `value` as (y, x), both positive and finite; DataError naming `what` if not."""
-    y, x = value if isinstance(value, tuple) else (value, value)
-    if not all(isfinite(v) and v > 0 for v in (y, x)):
-        raise DataError(f"The {what} is {value}; it must be a positive number.")
-    return float(y), float(x)
+    given = np.asarray(value, np.float64)
+    if given.shape not in ((), (2,)) or not (np.isfinite(given) & (given > 0)).all():
+        raise DataError(f"The {what} is {value}; it must be a positive number, or two (y, x).")
+    y, x = np.broadcast_to(given, 2).tolist()
+    return y, x
 
 
 def mpp_yx(mpp: float | tuple[float, float] | None) -> tuple[float, float] | None:

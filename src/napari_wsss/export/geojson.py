@@ -11,9 +11,12 @@ import gzip
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from math import isfinite
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 from uuid import NAMESPACE_URL, uuid5
+
+import numpy as np
 
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import DataError
@@ -22,7 +25,7 @@ from napari_wsss.export.blocks import LabelArray, mpp_yx, pair
 from napari_wsss.export.polygons import Region, polygons_from_labels
 
 if TYPE_CHECKING:
-    from shapely import Polygon
+    from shapely import LinearRing, Polygon
 
 __all__ = ["export_geojson"]
 
@@ -86,6 +89,8 @@ def export_geojson(
     """
     scale_yx = pair(scale, "scale to level 0")
     mpp = mpp_yx(mpp_labels)
+    if not all(isfinite(v) for v in offset):
+        raise DataError(f"The offset is {offset}; it must be two finite numbers.")
     for name, value in (("min_area_px", min_area_px), ("simplify_px", simplify_px)):
         if not value >= 0:
             raise DataError(f"{name} is {value}; it must be 0 or more.")
@@ -127,12 +132,11 @@ def _features(
             measurements["Area mm^2"] = exact.area * mpp_yx[0] * mpp_yx[1] * 1e-6
         yield {
             "type": "Feature",
-            "id": str(uuid5(NAMESPACE_URL, f"{info.name}/{outline.wkt}")),
+            "id": str(uuid5(NAMESPACE_URL, f"{info.name}/{outline.wkb_hex}")),
             "geometry": {
                 "type": "Polygon",
                 "coordinates": [
-                    [[_short(x), _short(y)] for x, y in ring.coords]
-                    for ring in (outline.exterior, *outline.interiors)
+                    _positions(ring) for ring in (outline.exterior, *outline.interiors)
                 ],
             },
             "properties": {
@@ -149,7 +153,9 @@ def _simplified(polygon: Polygon, tolerance_px: float) -> Polygon:
         return polygon
     simple = polygon.simplify(tolerance_px, preserve_topology=True)
     # Straightened holes can cross each other; an exact outline is better than a broken one.
-    return simple if simple.is_valid and simple.geom_type == "Polygon" else polygon
+    if simple.is_valid and simple.geom_type == "Polygon":
+        return cast("Polygon", simple)
+    return polygon
 
 
 def _on_slide(
@@ -158,10 +164,13 @@ def _on_slide(
     from shapely import transform
 
     (sy, sx), (oy, ox) = scale_yx, offset_yx
-    return cast("Polygon", transform(polygon, lambda xy: xy * (sx, sy) + (ox, oy)))
+    return transform(polygon, lambda xy: xy * (sx, sy) + (ox, oy))
 
 
-def _short(value: float) -> int | float:
-    """Return a coordinate to 1/1000 px, whole ones without a decimal point."""
-    value = round(value, 3)
-    return int(value) if value.is_integer() else value
+def _positions(ring: LinearRing) -> list[list[float]]:
+    """Return (x, y) to 1/1000 px; a ring of whole pixels without decimal points."""
+    from shapely import get_coordinates
+
+    points = get_coordinates(ring).round(3)
+    whole = points.astype(np.int64)
+    return whole.tolist() if (whole == points).all() else points.tolist()

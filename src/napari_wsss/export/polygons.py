@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_wsss.export.blocks import NOT_COMPUTED, LabelArray, iter_blocks
 
 if TYPE_CHECKING:
-    from shapely import Polygon
+    from shapely import LinearRing, Polygon
 
 __all__ = ["Region", "polygons_from_labels"]
 
@@ -112,12 +112,14 @@ def _trace(block: NDArray[np.uint8], y: int, x: int) -> Iterator[tuple[int, Poly
         yield int(value), Polygon(shell, holes)
 
 
-def _corners(ring: Any) -> NDArray[np.float64]:
+def _corners(ring: LinearRing) -> NDArray[np.float64]:
     """Return the (n, 2) vertices of a rectilinear ring without those on a straight side.
 
     Merging leaves a vertex wherever a side crossed the border of a block.
     """
-    points = np.asarray(ring.coords)[:-1]
+    from shapely import get_coordinates
+
+    points = get_coordinates(ring)[:-1]
     ahead = np.roll(points, -1, axis=0) - points
     behind = np.roll(ahead, 1, axis=0)
     return points[ahead[:, 0] * behind[:, 1] != ahead[:, 1] * behind[:, 0]]

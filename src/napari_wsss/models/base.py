@@ -43,9 +43,6 @@ class WsssModel(nn.Module):
 
     #: Metrics of every epoch, set by training; empty for a loaded model.
     history: list[dict[str, float]]
-    #: Whether tiling with a wide enough halo gives the result of the whole image.
-    exact: bool = True
-
     def __init__(self, info: ModelInfo, *, load_weights: bool = True):
         super().__init__()
         self.info = info

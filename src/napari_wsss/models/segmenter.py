@@ -20,7 +20,7 @@ class Segmenter(WsssModel):
     ``info.architecture`` holds ``decoder`` (``"unet"`` or ``"deeplabv3plus"``) and
     ``decoder_channels``. The U-Net decodes to a quarter of the input's resolution, which is
     finer than tissue borders are known, and enlarges the logits. DeepLabV3+ pools over the
-    whole input, so its result depends on the tile; `exact` says so.
+    whole input, so its result depends on the tile.
     """
 
     def __init__(self, info: ModelInfo, *, load_weights: bool = True):
@@ -28,11 +28,11 @@ class Segmenter(WsssModel):
         k = len(info.class_table)
         kind = info.architecture.get("decoder", "unet")
         width = int(info.architecture.get("decoder_channels", 128))
+        self._divisible = kind == "deeplabv3plus"
         if kind == "unet":
             self.decoder, out = self._unet(width)
         elif kind == "deeplabv3plus":
             self.decoder, out = self._deeplab(width)
-            self.exact = False
         else:
             raise ModelError(f"There is no decoder {kind!r}; use 'unet' or 'deeplabv3plus'.")
         self.classifier = nn.Conv2d(out, k, 1)
@@ -78,14 +78,14 @@ class Segmenter(WsssModel):
         """Return pixel logits at input size and the gate's map."""
         large = self.scaled(x)
         height, width = large.shape[-2:]
-        if not self.exact:  # its skip connection needs sizes that the stride divides
+        if self._divisible:  # its skip connection needs sizes that the stride divides
             step = max(self.encoder.reductions)
             pad = (0, -width % step, 0, -height % step)
             large = F.pad(large, pad, mode="replicate")
         stages = self.encoder(large)
         decoded = self.decoder([large, *(stages[i] for i in self._stages)])
         logits = self.classifier(decoded).float()
-        if not self.exact:
+        if self._divisible:
             logits = F.interpolate(
                 logits, large.shape[-2:], mode="bilinear", align_corners=False
             )[..., :height, :width]

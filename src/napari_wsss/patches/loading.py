@@ -124,6 +124,9 @@ def _detect(path: Path) -> str:
     if own.recognise(path):
         return own.FORMAT
     fits = [name for name, recognise in _RECOGNISE.items() if recognise(path)]
+    if fits == ["table", "folders"]:
+        # Tables often list patches that are sorted into folders by slide.
+        return "table"
     if len(fits) == 1:
         return fits[0]
     if fits:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import DataError, OutputError
+from napari_wsss.files import output_error
 from napari_wsss.patches.formats import own
 from napari_wsss.patches.formats.common import CLASSES_FILE
 
@@ -168,10 +169,7 @@ def _writing(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(
-            f"The patch set {out} cannot be written: {error.strerror or error}. Check that the "
-            "folder is writable and the disk has room; nothing half-written is left."
-        ) from error
+        raise output_error(out, error) from error
 
 
 def _palette(classes: ClassTable) -> list[int]:

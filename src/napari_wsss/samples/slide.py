@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_wsss.classes import IGNORE, ClassTable
-from napari_wsss.errors import OutputError, SettingsError
+from napari_wsss.errors import SettingsError
+from napari_wsss.files import output_error
 from napari_wsss.samples.layout import draw_layout
 from napari_wsss.samples.noise import Canvas
 from napari_wsss.samples.stain import scan
@@ -66,7 +67,8 @@ class SyntheticSlide:
 
         folder = Path(folder)
         mask = np.where(self.truth == IGNORE, self.classes.ignore[0], self.truth)
-        picture = Image.fromarray(mask.astype(np.uint8), mode="P")
+        picture = Image.fromarray(mask.astype(np.uint8))
+        # A palette makes a grey image one of mode P; the pixel values stay.
         picture.putpalette([*self.classes.rgb.reshape(-1).tolist(), 255, 255, 255])
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -90,10 +92,7 @@ class SyntheticSlide:
             picture.save(folder / "truth.png")
             self.classes.write(folder / "classes.toml")
         except OSError as error:
-            raise OutputError(
-                f"The synthetic slide cannot be written to {folder}: {error}. "
-                "Choose a folder you can write to, with enough free disk."
-            ) from error
+            raise output_error(folder, error) from error
 
 
 def synthetic_slide(

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, gaussian_filter
-from scipy.spatial import cKDTree
+from scipy.ndimage import gaussian_filter
 
 from napari_wsss.samples.layout import LYMPHOCYTES, NECROSIS, STROMA, TUMOUR
 from napari_wsss.samples.noise import Canvas, FloatImage, smoothstep
 from napari_wsss.samples.nuclei import NucleusStyle, scatter, stamp_nuclei
+from napari_wsss.samples.structure import cells, depth_um, flow
 
 __all__ = ["draw_tissues"]
 
@@ -136,7 +136,7 @@ def _draw_tumour(
     canvas: Canvas, stains: Stains, where: NDArray[np.bool_], weight: FloatImage
 ) -> None:
     """Nests of crowded, large, uneven nuclei with pale chromatin in amphophilic cytoplasm."""
-    inside_um = _depth_um(canvas, where)
+    inside_um = depth_um(canvas, where)
     points = scatter(canvas, inside_um > 2.0, 8.2)
     eccentric = points + canvas.rng.normal(0, canvas.px(0.8), points.shape)
     giant = canvas.rng.uniform(size=len(points)) < 0.035
@@ -145,7 +145,7 @@ def _draw_tumour(
     lymphocytes = scatter(canvas, inside_um > 3.0, 60)
     stamp_nuclei(canvas, stains.nuclei, stains.cover, lymphocytes, _LYMPHOCYTE)
 
-    membrane, tint = _cells(canvas, where, points)
+    membrane, tint = cells(canvas, where, points)
     fine = canvas.fractal(2.2, 5)
     regional = canvas.noise(220)
     cytoplasm_h = 0.30 + 0.05 * fine + 0.05 * tint + 0.06 * regional
@@ -162,7 +162,8 @@ def _draw_stroma(
     canvas: Canvas, stains: Stains, where: NDArray[np.bool_], weight: FloatImage
 ) -> None:
     """Wavy bundles of collagen along a smooth flow, with few slender nuclei."""
-    across, along = _flow(canvas, where)
+    depth = depth_um(canvas, where)
+    across, along = flow(canvas, depth)
     wave = (2.6 + 1.2 * canvas.noise(120)) * np.sin(along / 8.5 + 3.0 * canvas.noise(45))
     bundles = canvas.streaks(across + wave, along, 6.0, 55)
     fibres = canvas.streaks(across + 1.3 * wave, along + 9 * canvas.noise(9), 2.3, 26)
@@ -173,11 +174,11 @@ def _draw_stroma(
     gaps = smoothstep(clefts + 0.3 * dense, -0.85, -1.7)
     eosin = 0.48 + 0.19 * fibre + 0.09 * dense + 0.05 * canvas.fractal(1.5, 4)
     haematoxylin = 0.10 + 0.035 * fibre + 0.02 * canvas.noise(60)
-    stains.add(weight * (1 - 0.85 * gaps), haematoxylin, np.maximum(eosin, 0.12))
+    stains.add(weight * (1 - 0.7 * gaps), haematoxylin, np.maximum(eosin, 0.22))
 
     dy, dx = np.gradient(gaussian_filter(across + wave, canvas.px(2.0)))
     angle = np.arctan2(-dx, dy)  # along the fibres: at right angles to the gradient
-    inside = _depth_um(canvas, where) > 1.5
+    inside = depth > 1.5
     crowded = canvas.noise(110)
     for chosen, spacing_um in ((crowded > 0.3, 13.0), (crowded <= 0.3, 21.0)):
         points = scatter(canvas, inside & chosen, spacing_um)
@@ -192,7 +193,7 @@ def _draw_lymphocytes(
     canvas: Canvas, stains: Stains, where: NDArray[np.bool_], weight: FloatImage
 ) -> None:
     """Sheets of small, round, dark nuclei with hardly any cytoplasm."""
-    inside = _depth_um(canvas, where) > 1.0
+    inside = weight > 0.85  # about 1 µm from the border
     packing = canvas.fractal(60, 25)
     for low, high, spacing_um in ((-9, -1.2, 5.8), (-1.2, 0.4, 4.8), (0.4, 9, 4.4)):
         chosen = (packing > low) & (packing <= high)
@@ -207,9 +208,9 @@ def _draw_necrosis(
     canvas: Canvas, stains: Stains, where: NDArray[np.bool_], weight: FloatImage
 ) -> None:
     """Smudged, granular debris with ghosts of cells and dust of broken nuclei."""
-    inside = _depth_um(canvas, where) > 1.0
+    inside = weight > 0.85  # about 1 µm from the border
     ghosts = scatter(canvas, inside, 9.5, 0.7)
-    membrane, tint = _cells(canvas, where, ghosts)
+    membrane, tint = cells(canvas, where, ghosts)
     stamp_nuclei(canvas, stains.nuclei, stains.cover, ghosts, _GHOST)
     dusty = canvas.fractal(70, 22)
     dust = scatter(canvas, inside & (dusty > 0.2), 3.4, 0.5)
@@ -220,47 +221,3 @@ def _draw_necrosis(
     patchy = canvas.fractal(90, 30)
     eosin = 0.50 + 0.10 * grains + 0.09 * patchy + 0.05 * tint - 0.08 * membrane
     stains.add(weight, 0.13 + 0.03 * grains + 0.03 * dusty, eosin)
-
-
-def _depth_um(canvas: Canvas, where: NDArray[np.bool_]) -> FloatImage:
-    """Return (H, W) distance in µm from each pixel of `where` to its outside."""
-    return (distance_transform_edt(where) * canvas.mpp).astype(np.float32)
-
-
-def _cells(
-    canvas: Canvas, where: NDArray[np.bool_], points: NDArray[np.float64]
-) -> tuple[FloatImage, FloatImage]:
-    """Divide `where` among the cells around `points`.
-
-    Returns
-    -------
-    membrane, tint
-        (H, W) 1 on borders between cells falling to 0; and a normal deviate per cell.
-    """
-    membrane, tint = canvas.zeros(), canvas.zeros()
-    if len(points) < 2:
-        return membrane, tint
-    y, x = np.nonzero(where)
-    distance, owner = cKDTree(points).query(np.stack([y, x], axis=1), k=2, eps=0.05)
-    gap_um = (distance[:, 1] - distance[:, 0]) * canvas.mpp
-    membrane[y, x] = np.exp(-((gap_um / 1.3) ** 2))
-    tint[y, x] = canvas.rng.standard_normal(len(points))[owner[:, 0]]
-    return membrane, gaussian_filter(tint, canvas.px(0.6))
-
-
-def _flow(canvas: Canvas, where: NDArray[np.bool_]) -> tuple[FloatImage, FloatImage]:
-    """Return (H, W) coordinates in µm across and along the fibres.
-
-    Fibres follow a common direction, wander, and bend around what they enclose.
-    """
-    y = np.arange(canvas.shape[0], dtype=np.float32)[:, None] * np.float32(canvas.mpp)
-    x = np.arange(canvas.shape[1], dtype=np.float32)[None, :] * np.float32(canvas.mpp)
-    angle = canvas.rng.uniform(0, np.pi)
-    across = y * np.float32(np.cos(angle)) - x * np.float32(np.sin(angle))
-    along = y * np.float32(np.sin(angle)) + x * np.float32(np.cos(angle))
-    around = gaussian_filter(_depth_um(canvas, where), canvas.px(9.0))
-    across = (
-        across + 130 * canvas.noise(330) + 13 * canvas.noise(80) + 0.7 * np.minimum(around, 45)
-    )
-    along = along + 150 * canvas.noise(330)
-    return across, along

@@ -18,7 +18,7 @@ _SUPPORTED = (
     "OME-TIFF, OME-Zarr, PNG, JPEG and BMP"
 )
 _IMAGES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM")
-#: Formats whose entry file looks like something else, or has no magic number of its own.
+#: Formats whose entry file is text, looks like an image, or has no magic number of its own.
 _TEXT_SUFFIXES = {".vms", ".vmu"}
 _OPENSLIDE_SUFFIXES = {".mrxs", ".ndpi", ".scn", ".bif", ".dcm", ".zvi", ".czi"}
 _SUFFIXES = (".ome.zarr", ".ome.tiff", ".ome.tif", ".ome.btf")
@@ -115,7 +115,8 @@ def _folder_reader(path: Path) -> Reader:
 
 def _file_reader(path: Path, head: bytes) -> Reader:
     from napari_wsss.slides.readers.openslide import OpenSlideReader, detect_vendor
-    from napari_wsss.slides.readers.tiff import TiffReader, is_tiff, needs_openslide
+    from napari_wsss.slides.readers.tiff import TiffReader, needs_openslide
+    from napari_wsss.slides.readers.tiff_directory import is_tiff
 
     if is_tiff(head):
         vendor = needs_openslide(path)

@@ -130,7 +130,9 @@ def name_of(path: str | Path) -> str:
     ('train/a.b', 'elsewhere/c', 'data/c')
     """
     pure = PurePosixPath(str(path).replace("\\", "/"))
-    parts = [part for part in pure.with_suffix("").parts if part not in {"/", "..", "."}]
+    parts = [part for part in pure.parts if part not in {"/", "..", "."}]
+    if parts:
+        parts[-1] = PurePosixPath(parts[-1]).stem
     return "/".join(part.replace(":", "") for part in parts)
 
 

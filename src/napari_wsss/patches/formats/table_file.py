@@ -16,6 +16,9 @@ __all__ = ["TABLE_SUFFIXES", "read_table"]
 #: File name endings taken for tables, in lower case.
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
 
+# What pandas and pyarrow raise on damaged bytes (found by mutating files).
+_DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, OverflowError)
+
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a table as text, blanks around column names removed.
@@ -38,25 +41,12 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
+    read = _read_parquet if path.suffix.lower() == ".parquet" else _read_text
     try:
-        if path.suffix.lower() == ".parquet":
-            frame = pd.read_parquet(path)
-            frame = frame.astype(object).where(frame.notna(), "").astype(str)
-        else:
-            # Without a header, since pandas would rename repeated columns silently.
-            frame = pd.read_csv(
-                path,
-                header=None,
-                sep=_separator(path),
-                dtype=str,
-                keep_default_na=False,
-                encoding="utf-8-sig",
-            ).fillna("")
-            frame.columns = pd.Index(frame.iloc[0])
-            frame = frame.iloc[1:]
+        frame = read(path)
     except FileNotFoundError:
         raise DataError(f"There is no table {path}.") from None
-    except (OSError, ValueError, KeyError, IndexError, OverflowError) as error:
+    except _DAMAGE as error:
         raise DataError(f"{path} cannot be read as a table: {error}") from error
     columns = [str(c).strip() for c in frame.columns]
     problems = [f"column {c!r} occurs {n} times" for c, n in Counter(columns).items() if n > 1]
@@ -66,6 +56,33 @@ def read_table(path: Path) -> pd.DataFrame:
     frame.columns = pd.Index(columns)
     frame.index = pd.RangeIndex(2, len(frame) + 2)
     return frame
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    import pandas as pd
+    import pyarrow as pa
+
+    try:
+        frame = pd.read_parquet(path)
+    except pa.ArrowException as error:
+        raise ValueError(str(error)) from error
+    return frame.astype(object).where(frame.notna(), "").astype(str)
+
+
+def _read_text(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    # Without a header, since pandas would rename repeated columns silently.
+    frame = pd.read_csv(
+        path,
+        header=None,
+        sep=_separator(path),
+        dtype=str,
+        keep_default_na=False,
+        encoding="utf-8-sig",
+    ).fillna("")
+    frame.columns = pd.Index(frame.iloc[0])
+    return frame.iloc[1:]
 
 
 def _separator(path: Path) -> str:

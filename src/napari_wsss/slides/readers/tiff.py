@@ -6,7 +6,6 @@ Only the directory is read by tifffile's file object; the tiles are decoded one 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,16 @@ from numpy.typing import NDArray
 from napari_wsss.errors import SlideError
 from napari_wsss.slides.pixels import check_dtype, check_size, to_rgb
 from napari_wsss.slides.readers.base import FOREIGN_ERRORS, FileReader
+from napari_wsss.slides.readers.tiff_directory import (
+    check_complete,
+    check_directories,
+    damaged,
+)
 from napari_wsss.slides.readers.tiff_metadata import resolution
 from napari_wsss.slides.readers.tiff_tiles import PageTiles, TileCache, TileFile
 
-__all__ = ["TiffReader", "is_tiff", "needs_openslide"]
+__all__ = ["TiffReader", "needs_openslide"]
 
-_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ERRORS = (tifffile.TiffFileError, *FOREIGN_ERRORS)
 #: Photometric interpretations that are grey or RGB, or that the JPEG decoder turns into RGB.
 _GREY, _RGB, _YCBCR = (1,), (2,), (6,)
@@ -30,11 +33,6 @@ _JPEG = (6, 7, 34892, 33007)
 _OPENSLIDE_VENDORS = ("ndpi", "scn", "bif", "philips")
 #: Aperio's YCbCr flavour of JPEG 2000, which only OpenSlide converts to RGB.
 _APERIO_YCBCR = 33003
-
-
-def is_tiff(head: bytes) -> bool:
-    """Whether a file that begins with `head` is a TIFF or BigTIFF."""
-    return head[:4] in _MAGIC
 
 
 def needs_openslide(path: Path) -> str | None:
@@ -49,11 +47,11 @@ def needs_openslide(path: Path) -> str | None:
         try:
             for vendor in _OPENSLIDE_VENDORS:
                 if getattr(tif, f"is_{vendor}"):
-                    _check_complete(path, list(tif.pages))
+                    check_complete(path, list(tif.pages))
                     return vendor
             return "aperio" if int(tif.pages[0].compression) == _APERIO_YCBCR else None
         except _ERRORS as error:
-            raise _damaged(path, error) from error
+            raise damaged(path, error) from error
 
 
 class TiffReader(FileReader):
@@ -67,12 +65,14 @@ class TiffReader(FileReader):
 
     def __init__(self, path: Path) -> None:
         self.path, self.where = path, str(path)
+        check_directories(path)
         with _opened(path) as tif:
             try:
                 series = tif.series[0]
                 levels = [_planes(level, self.where) for level in series.levels]
                 self.mpp, self.properties = resolution(tif)
-                _check_complete(path, [page for planes in levels for page in planes])
+                check_complete(path, [page for planes in levels for page in planes])
+                check_complete(path, (page.aspage() for page in tif.pages))
                 self._cache = TileCache()
                 self._file = TileFile(path)
                 self._levels = [
@@ -80,7 +80,7 @@ class TiffReader(FileReader):
                     for planes in levels
                 ]
             except _ERRORS as error:
-                raise _damaged(path, error) from error
+                raise damaged(path, error) from error
         self.shapes = tuple(planes[0].shape for planes in self._levels)
         self.tiles = tuple(planes[0].tile for planes in self._levels)
 
@@ -100,56 +100,11 @@ def _opened(path: Path) -> tifffile.TiffFile:
         tif = tifffile.TiffFile(path)
         pages = len(tif.pages)
     except _ERRORS as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     if not pages:
         tif.close()
-        raise _damaged(path, "it has no image")
+        raise damaged(path, "it has no image")
     return tif
-
-
-def _damaged(path: Path, reason: object) -> SlideError:
-    """Return the error for a directory that cannot be read: usually a file cut off."""
-    size = path.stat().st_size
-    start = _first_directory(path)
-    if start is not None and start >= size:
-        return SlideError(
-            f"{path} is cut off: its directory is at byte {start:,} but the file ends at "
-            f"{size:,}, so at least {start - size + 1:,} bytes are missing. Copy it again from "
-            "its source."
-        )
-    return SlideError(
-        f"{path} is a damaged TIFF ({reason}). Copy it again from its source, or convert it "
-        "to a tiled TIFF."
-    )
-
-
-def _first_directory(path: Path) -> int | None:
-    with path.open("rb") as file:
-        head = file.read(16)
-    order = "little" if head[:2] == b"II" else "big"
-    field = head[8:16] if head[2:3] == b"+" or head[3:4] == b"+" else head[4:8]
-    return int.from_bytes(field, order) if field else None  # type: ignore[arg-type]
-
-
-def _check_complete(path: Path, pages: list[Any]) -> None:
-    """Raise SlideError if tile offsets point past the end: tifffile opens such files."""
-    size = os.path.getsize(path)
-    end = 0
-    for page in pages:
-        offsets = np.asarray(page.dataoffsets, np.uint64)
-        counts = np.asarray(page.databytecounts, np.uint64)
-        if len(offsets) != len(counts):
-            raise _damaged(path, "tile offsets and sizes do not match in number")
-        ends = offsets + counts
-        if (ends < offsets).any():
-            raise _damaged(path, "a tile offset is out of range")
-        if len(ends):
-            end = max(end, int(ends.max()))
-    if end > size:
-        raise SlideError(
-            f"{path} is cut off: its tiles end at byte {end:,} but the file at {size:,}, so "
-            f"{end - size:,} bytes are missing. Copy it again from its source."
-        )
 
 
 def _planes(level: Any, where: str) -> list[Any]:

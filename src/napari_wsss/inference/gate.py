@@ -1,0 +1,157 @@
+"""The gate: classes that are absent from a neighbourhood cannot win there.
+
+The image is divided into windows of the size of a training patch, at half their stride, on
+a grid that begins at the image's first pixel. The gate head's mean over a window says
+which classes it holds. At a pixel a class is allowed if any window that covers the pixel
+holds it. The grid is global, so the result does not depend on blocks or tiles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_wsss.classes import IGNORE
+from napari_wsss.inference.engine import Region
+
+__all__ = ["GateGrid", "allowed_by_labels", "allowed_by_presence"]
+
+
+@dataclass(frozen=True)
+class GateGrid:
+    """Cells of half a window on an image of `shape`.
+
+    Attributes
+    ----------
+    cell_px
+        Side of a cell.
+    shape
+        (H, W) of the image; pixels beyond it do not count.
+    """
+
+    cell_px: int
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, patch_size_px: int, shape: tuple[int, int]) -> GateGrid:
+        """Return the grid for training patches of this side."""
+        return cls(max(1, round(patch_size_px / 2)), shape)
+
+    @property
+    def margin_px(self) -> int:
+        """How far beyond a block its windows reach."""
+        return 2 * self.cell_px
+
+    def cells(self, start: int, count: int, axis: int) -> tuple[int, int]:
+        """Return (first, end) of the cells that overlap an interval within the image."""
+        end = min(start + count, self.shape[axis])
+        return max(start, 0) // self.cell_px, -(-end // self.cell_px)
+
+
+def allowed_by_presence(
+    region: Region,
+    grid: GateGrid,
+    y: int,
+    x: int,
+    height: int,
+    width: int,
+    threshold: float,
+) -> NDArray[np.bool_]:
+    """Return (K, height, width): the classes that the gate leaves at each pixel of a block.
+
+    Parameters
+    ----------
+    region
+        Output that covers the block and `grid.margin_px` around it.
+    grid
+        The windows.
+    y, x, height, width
+        The block, within the image.
+    threshold
+        Classes at or below this probability in all windows of a pixel are absent; the most
+        probable class always stays.
+    """
+    spans = [grid.cells(y, height, 0), grid.cells(x, width, 1)]
+    # One cell more on each side, because windows of neighbours reach into the block.
+    sums, area = _cell_sums(region, grid, [(a - 1, b + 1) for a, b in spans])
+    window_sums = _pairs(sums)
+    window_area = _pairs(area)
+    probability = torch.sigmoid(window_sums / window_area.clamp_min(1e-6))
+    probability = torch.where(window_area > 1e-6, probability, 0.0)
+    best = torch.nn.functional.max_pool2d(probability[None], 2, stride=1)[0]
+    allowed = (best > threshold) | (best == best.amax(0, keepdim=True))
+    rows = (np.arange(height) + y) // grid.cell_px - spans[0][0]
+    columns = (np.arange(width) + x) // grid.cell_px - spans[1][0]
+    return allowed.numpy()[:, rows[:, None], columns[None, :]]
+
+
+def allowed_by_labels(
+    truth: NDArray[np.uint8], n_classes: int, window_px: int, min_share: float
+) -> NDArray[np.bool_]:
+    """Return (K, H, W): the classes that a true mask has in each window (oracle labels).
+
+    The image is cut into windows of the size of a training patch; the last one of a row
+    or column is shifted back inside, as patches are. A class is present where it covers at
+    least `min_share` of a window, which is how patch labels are derived from masks.
+
+    Parameters
+    ----------
+    truth
+        (H, W) class indices, 255 ignored.
+    n_classes
+        K.
+    window_px
+        Side of a window.
+    min_share
+        Share of the window's pixels.
+    """
+    height, width = truth.shape
+    allowed = np.zeros((n_classes, height, width), bool)
+    for top in range(0, height, window_px):
+        for left in range(0, width, window_px):
+            y0, x0 = max(0, min(top, height - window_px)), max(0, min(left, width - window_px))
+            window = truth[y0 : y0 + window_px, x0 : x0 + window_px]
+            counts = np.bincount(window[window != IGNORE], minlength=n_classes)[:n_classes]
+            present = counts >= max(1, min_share * window.size)
+            if not present.any():
+                present = counts == counts.max()
+            allowed[:, top : top + window_px, left : left + window_px] = present[:, None, None]
+    return allowed
+
+
+def _cell_sums(
+    region: Region, grid: GateGrid, spans: list[tuple[int, int]]
+) -> tuple[Tensor, Tensor]:
+    """Return the sums (K, ny, nx) of the presence map over cells, and the cells' areas.
+
+    Both in pixels of the image; what lies beyond the image does not count.
+    """
+    _, h, w = region.logits.shape
+    presence = region.presence
+    rows = _overlap(spans[0], grid.cell_px, grid.shape[0], region.y, h, presence.shape[1])
+    columns = _overlap(spans[1], grid.cell_px, grid.shape[1], region.x, w, presence.shape[2])
+    sums = rows @ presence.double() @ columns.T
+    area = rows.sum(1)[:, None] * columns.sum(1)[None, :]
+    return sums, area[None]
+
+
+def _overlap(
+    span: tuple[int, int], cell_px: int, size: int, start: int, count: int, pixels: int
+) -> Tensor:
+    """Return (cells, pixels): how many image pixels each cell shares with each map pixel."""
+    step = count / pixels
+    begin = start + torch.arange(pixels, dtype=torch.float64) * step
+    first = torch.arange(span[0], span[1], dtype=torch.float64)[:, None] * cell_px
+    low = torch.maximum(begin[None], first.clamp(0, size))
+    high = torch.minimum(begin[None] + step, (first + cell_px).clamp(0, size))
+    return (high - low).clamp_min(0)
+
+
+def _pairs(cells: Tensor) -> Tensor:
+    """Return sums over 2 x 2 neighbours, (K, n - 1, m - 1)."""
+    rows = cells[:, 1:] + cells[:, :-1]
+    return rows[:, :, 1:] + rows[:, :, :-1]

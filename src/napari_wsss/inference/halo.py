@@ -1,0 +1,108 @@
+"""How far a network sees: the halo a tile needs to give the result of the whole image."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from napari_wsss.models import WsssModel
+
+__all__ = ["receptive_halo"]
+
+#: Networks that see farther than this (input pixels) are treated as global.
+_MAX_HALO_PX = 1024
+#: The sight of architectures that were measured in this process.
+_KNOWN: dict[str, int | None] = {}
+_ACTIVATIONS = (
+    nn.ReLU,
+    nn.ReLU6,
+    nn.SiLU,
+    nn.GELU,
+    nn.Hardswish,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.ELU,
+    nn.Mish,
+)
+
+
+def receptive_halo(model: WsssModel) -> int | None:
+    """Return the halo in pixels of the model's input; None if no halo is exact.
+
+    Computed, not guessed: in a copy of the network every weight is made positive and every
+    activation linear, so that no path cancels or saturates, and the gradient of one period
+    of output rows is followed back to the input. Its extent is the receptive field. A
+    network with global pooling or group statistics reaches the border of any input.
+
+    Parameters
+    ----------
+    model
+        Any of our models.
+
+    Returns
+    -------
+    int or None
+        A multiple of the model's alignment.
+    """
+    info = model.info
+    key = f"{info.kind} {info.encoder.model_dump_json()} {info.architecture}"
+    if key not in _KNOWN:
+        _KNOWN[key] = _measure(model)
+    return _KNOWN[key]
+
+
+def _measure(model: WsssModel) -> int | None:
+    probe = _transparent(model)
+    step = model.alignment_px
+    length = -(-(2 * _MAX_HALO_PX) // step) * step + step
+    extents = []
+    for axis in (2, 3):
+        extent = _extent(probe, length, step, axis)
+        if extent is None:
+            return None
+        extents.append(extent)
+    return -(-max(extents) // step) * step
+
+
+def _transparent(model: WsssModel) -> WsssModel:
+    """Return a double-precision copy in which every path carries a positive signal."""
+    probe = copy.deepcopy(model).cpu().eval().double()
+    for module in list(probe.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, _ACTIVATIONS):
+                setattr(module, name, nn.Identity())
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.reset_running_stats()
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.modules.conv._ConvNd):
+            nn.init.constant_(module.weight, 1 / module.weight[0].numel())
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return probe.requires_grad_(False)
+
+
+def _extent(probe: WsssModel, length: int, step: int, axis: int) -> int | None:
+    """Return how far the middle `step` rows (axis 2) or columns (axis 3) see.
+
+    None if they see to the border of an input of `length`.
+    """
+    size = [1, 3, step, step]
+    size[axis] = length
+    x = torch.ones(size, dtype=torch.float64, requires_grad=True)
+    out = probe.dense(x)
+    start = length // 2 // step * step
+    middle = out.logits.narrow(axis, start, step).double().sum()
+    # The gate's map lies on the grid of the deepest features.
+    scale = out.presence.shape[axis] / length
+    middle = middle + out.presence.narrow(
+        axis, int(start * scale), max(1, round(step * scale))
+    ).double().sum()
+    (gradient,) = torch.autograd.grad(middle, x)
+    seen = gradient.abs().sum([i for i in range(4) if i != axis]).nonzero().flatten()
+    first, last = int(seen.min()), int(seen.max())
+    if first == 0 or last == length - 1:
+        return None
+    return max(start + step - first, last + 1 - start)

@@ -1,0 +1,1 @@
+"""What napari shows: readers, sample data and panels. No method logic lives here."""

@@ -1,0 +1,125 @@
+"""Every layer that napari-wsss makes, as layer data: scale, units, colours in one place.
+
+napari drops the units of all layers as soon as one disagrees, so all layers of a slide get
+theirs from here. Where µm/px are unknown, layers stay in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from napari_wsss.classes import ClassTable
+
+__all__ = ["LayerData", "image_layer", "labels_layer", "map_layer"]
+
+#: Data, keyword arguments of the layer, and its type, as napari's readers return them.
+LayerData = tuple[Any, dict[str, Any], str]
+#: Stored label of pixels that were not computed; drawn in faint grey.
+_NOT_COMPUTED, _NOT_COMPUTED_COLOR = 255, "#80808040"
+
+
+def image_layer(levels: Sequence[Any], name: str, mpp: float | None) -> LayerData:
+    """Return an RGB image layer.
+
+    Parameters
+    ----------
+    levels
+        Arrays (H, W, 3) uint8, finest first.
+    name
+        Name of the layer.
+    mpp
+        µm/px of the finest level, None if unknown.
+    """
+    return _data(levels), {"name": name, "rgb": True, **_placed(levels, mpp)}, "image"
+
+
+def labels_layer(
+    levels: Sequence[Any],
+    name: str,
+    mpp: float | None,
+    classes: ClassTable | None,
+    translation_px: tuple[float, float] = (0.0, 0.0),
+) -> LayerData:
+    """Return a labels layer with the colours and names of `classes`.
+
+    Parameters
+    ----------
+    levels
+        Arrays (H, W) uint8, finest first: 0 background, class index + 1, 255 not computed.
+    name
+        Name of the layer.
+    mpp
+        µm/px of the finest level, None if unknown.
+    classes
+        The class table; without one napari chooses colours.
+    translation_px
+        Centre (y, x) of the first pixel, in pixels of the finest level.
+    """
+    options = {"name": name, **_placed(levels, mpp, translation_px)}
+    if classes is not None:
+        colors: dict[int | None, str] = {None: "#00000000", 0: "#00000000"}
+        colors.update({i + 1: info.color for i, info in enumerate(classes.classes)})
+        colors[_NOT_COMPUTED] = _NOT_COMPUTED_COLOR
+        options["colormap"] = colors
+        # napari shows these in the status bar and in its table of features.
+        options["features"] = {
+            "index": [0, *range(1, len(classes) + 1), _NOT_COMPUTED],
+            "class": ["background", *classes.names, "not computed"],
+        }
+    return _data(levels), options, "labels"
+
+
+def map_layer(
+    levels: Sequence[Any],
+    names: Sequence[str],
+    mpp: float | None,
+    *,
+    colormaps: Sequence[str] = ("magma",),
+    translation_px: tuple[float, float] = (0.0, 0.0),
+) -> LayerData:
+    """Return a map of uncertainty or of class activations; napari makes a layer per channel.
+
+    Parameters
+    ----------
+    levels
+        Arrays (H, W) or (C, H, W), finest first; uint8, or float from 0 to 1.
+    names, colormaps
+        One per channel.
+    mpp
+        µm/px of the finest level, None if unknown.
+    translation_px
+        Centre (y, x) of the first pixel, in pixels of the finest level.
+    """
+    options = {
+        # Left to napari, the limits would be found by reading every chunk.
+        "contrast_limits": (0, 255 if levels[0].dtype == np.uint8 else 1),
+        "blending": "additive",
+        **_placed(levels, mpp, translation_px),
+    }
+    if levels[0].ndim == 3:
+        options.update(channel_axis=0, name=list(names), colormap=list(colormaps))
+    else:
+        options.update(name=names[0], colormap=colormaps[0])
+    return _data(levels), options, "image"
+
+
+def _data(levels: Sequence[Any]) -> Any:
+    return list(levels) if len(levels) > 1 else levels[0]
+
+
+def _placed(
+    levels: Sequence[Any],
+    mpp: float | None,
+    translation_px: tuple[float, float] = (0.0, 0.0),
+) -> dict[str, Any]:
+    """Return what places a layer in the world, and whether it has several levels."""
+    options: dict[str, Any] = {"multiscale": len(levels) > 1, "axis_labels": ("y", "x")}
+    scale = 1.0 if mpp is None else mpp
+    if mpp is not None:
+        options.update(scale=(mpp, mpp), units=("µm", "µm"))
+    if any(translation_px):
+        options["translate"] = tuple(scale * t for t in translation_px)
+    return options

@@ -1,0 +1,83 @@
+"""The manifest is valid, and everything in it exists."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from npe2 import PluginManifest
+from npe2._command_registry import CommandRegistry
+
+ROOT = Path(__file__).resolve().parents[2]
+MANIFEST = files("napari_wsss") / "napari.yaml"
+
+
+@pytest.fixture(scope="module")
+def manifest():
+    return PluginManifest.from_file(Path(str(MANIFEST)))
+
+
+def test_npe2_validates_it():
+    done = subprocess.run(
+        [sys.executable, "-m", "npe2", "validate", str(MANIFEST)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_installed_package_announces_it():
+    assert PluginManifest.from_distribution("napari-wsss").name == "napari-wsss"
+
+
+def test_the_copy_at_the_top_is_the_same():
+    top = ROOT / "napari.yaml"
+    # A checkout without symbolic links (Windows) holds the link's target as text.
+    assert top.read_text("utf-8").strip() in (
+        MANIFEST.read_text("utf-8").strip(),
+        "src/napari_wsss/napari.yaml",
+    )
+
+
+def test_every_command_resolves(manifest):
+    manifest.validate_imports()
+    registry = CommandRegistry()
+    registry.register_manifest(manifest)
+    for command in manifest.contributions.commands:
+        assert callable(registry.get(command.id)), command.id
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.svs", "a.ndpi", "a.mrxs", "a.scn", "a.bif", "a.vms",
+        "a.tif", "a.tiff", "a.ome.tif", "a.ome.tiff",
+    ],
+)  # fmt: skip
+def test_slides_are_claimed(manifest, name):
+    (reader,) = manifest.contributions.readers
+    assert any(Path(name).match(pattern) for pattern in reader.filename_patterns)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.jpeg", "a.csv"])
+def test_plain_images_are_left_to_napari(manifest, name):
+    (reader,) = manifest.contributions.readers
+    assert not any(Path(name).match(pattern) for pattern in reader.filename_patterns)
+
+
+def test_zarr_folders_are_accepted(manifest):
+    (reader,) = manifest.contributions.readers
+    assert "*.zarr" in reader.filename_patterns
+    assert reader.accepts_directories
+
+
+def test_icon_is_shipped_as_svg(manifest):
+    package, _, resource = manifest.icon.partition(":")
+    icon = ET.fromstring((files(package) / resource).read_text("utf-8"))
+    assert icon.tag.endswith("svg")
+    assert icon.get("viewBox") == "0 0 64 64"

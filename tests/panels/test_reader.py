@@ -1,0 +1,167 @@
+"""The reader without napari: what it claims, and the layer data it makes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_wsss.classes import ClassTable
+from napari_wsss.errors import SlideError
+from napari_wsss.panels.reader import get_reader, read
+from napari_wsss.slides import convert_slide, create_labels, create_pyramid, open_pyramid
+
+CLASSES = ClassTable.from_names(["gland", "rest"], colors=["#ff0000", "#00ff00"])
+
+
+@pytest.fixture
+def pixels():
+    return np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
+
+
+def write_tiff(path, pixels, mpp=None):
+    per_cm = {} if mpp is None else {"resolution": (1e4 / mpp,) * 2, "resolutionunit": 3}
+    tifffile.imwrite(path, pixels, photometric="rgb", tile=(32, 32), **per_cm)
+    return path
+
+
+def labelled(path, pixels, mpp):
+    """Write a slide with a label image and a map as the package stores them."""
+    height, width = pixels.shape[:2]
+    group = create_pyramid(
+        path,
+        (3, height, width),
+        axes=("c", "y", "x"),
+        mpp=mpp,
+        channel_names=("red", "green", "blue"),
+        channels_per_chunk=3,
+        chunk=32,
+    ).group
+    labels = create_labels(
+        group, "tissue", (height, width), classes=CLASSES, mpp=mpp, chunk=32,
+        translation_px=(0.5, 0.5),
+    )  # fmt: skip
+    labels.levels[0][:] = np.ones((height, width), np.uint8)
+    maps = group.create_group("maps")
+    create_pyramid(
+        maps, (2, height, width), axes=("c", "y", "x"), mpp=mpp, chunk=64,
+        channel_names=CLASSES.names, channel_colors=["#ff0000", "#00ff00"],
+    )  # fmt: skip
+    create_pyramid(group.create_group("uncertainty"), (height, width), mpp=mpp, chunk=64)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.svs", "b.NDPI", "c.ome.tif", "d.tiff", "e.vms"])
+def test_slides_are_claimed_by_name(name):
+    assert get_reader(name) is read
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.txt", "a", "missing.zarr"])
+def test_the_rest_is_not(name):
+    assert get_reader(name) is None
+
+
+def test_a_stack_of_files_is_left_to_others():
+    assert get_reader(["a.tif", "b.tif"]) is None
+
+
+def test_a_folder_called_zarr_without_metadata_is_not_claimed(tmp_path):
+    (tmp_path / "a.zarr").mkdir()
+    assert get_reader(tmp_path / "a.zarr") is None
+
+
+def test_a_slide_becomes_an_rgb_image_in_micrometres(tmp_path, pixels):
+    path = write_tiff(tmp_path / "slide.tif", pixels, mpp=0.5)
+    ((data, options, kind),) = get_reader(str(path))(str(path))
+    assert kind == "image"
+    assert options["rgb"] is True
+    assert options["multiscale"] is False
+    assert options["name"] == "slide"
+    assert options["scale"] == pytest.approx((0.5, 0.5))
+    assert options["units"] == ("µm", "µm")
+    np.testing.assert_array_equal(np.asarray(data), pixels)
+
+
+def test_without_resolution_layers_stay_in_pixels(tmp_path, pixels):
+    path = write_tiff(tmp_path / "slide.tif", pixels)
+    ((_, options, _),) = read(path)
+    assert "scale" not in options
+    assert "units" not in options
+
+
+def test_levels_become_multiscale_and_stay_lazy(tmp_path, pixels):
+    path = tmp_path / "slide.ome.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(pixels, subifds=1, photometric="rgb", tile=(32, 32))
+        file.write(pixels[::2, ::2], subfiletype=1, photometric="rgb", tile=(32, 32))
+    ((data, options, _),) = read(path)
+    assert options["multiscale"] is True
+    assert [level.shape for level in data] == [(96, 128, 3), (48, 64, 3)]
+    assert all(hasattr(level, "dask") for level in data)
+
+
+def test_a_converted_slide_reads_back(tmp_path, pixels):
+    source = write_tiff(tmp_path / "slide.tif", pixels, mpp=0.5)
+    path = tmp_path / "out.ome.zarr"
+    convert_slide(source, path)
+    assert get_reader(path) is read
+    ((data, options, kind),) = read(path)
+    level = data[0] if options["multiscale"] else data
+    assert kind == "image"
+    assert options["name"] == "out"
+    assert options["scale"] == pytest.approx((0.5, 0.5))
+    np.testing.assert_array_equal(np.asarray(level), pixels)
+
+
+def test_results_become_labels_and_maps_in_register(tmp_path, pixels):
+    layers = read(labelled(tmp_path / "case.ome.zarr", pixels, mpp=0.5))
+    by_name = {str(options["name"]): (data, options, kind) for data, options, kind in layers}
+    assert [kind for _, _, kind in layers] == ["image", "image", "image", "labels"]
+
+    data, options, _ = by_name["case tissue"]
+    assert int(np.asarray(data[0]).max()) == 1
+    assert options["colormap"][None] == "#00000000"
+    assert options["colormap"][1] == "#ff0000"
+    assert options["features"]["class"][1] == "gland"
+    assert options["scale"] == pytest.approx((0.5, 0.5))
+    assert options["translate"] == pytest.approx((0.25, 0.25))
+
+    _, options, _ = by_name["['case maps gland', 'case maps rest']"]
+    assert options["channel_axis"] == 0
+    assert options["colormap"] == ["#ff0000", "#00ff00"]
+    assert options["contrast_limits"] == (0, 255)
+
+    _, options, _ = by_name["case uncertainty"]
+    assert "channel_axis" not in options
+    assert {options.get("units") for _, options, _ in layers} == {("µm", "µm")}
+
+
+def test_foreign_labels_are_left_out(tmp_path, pixels):
+    path = labelled(tmp_path / "case.ome.zarr", pixels, mpp=None)
+    group = open_pyramid(path, mode="r+").group
+    del group["labels/tissue"].attrs["napari_wsss"]
+    assert all(kind == "image" for _, _, kind in read(path))
+
+
+def test_a_broken_slide_is_our_error(tmp_path):
+    path = tmp_path / "broken.tif"
+    path.write_bytes(b"II*\0" + b"\xff" * 40)
+    with pytest.raises(SlideError, match=r"broken\.tif"):
+        read(path)
+
+
+def test_a_zarr_without_an_image_says_so(tmp_path):
+    import zarr
+
+    path = tmp_path / "empty.zarr"
+    zarr.create_group(path)
+    with pytest.raises(SlideError, match="without an OME-Zarr image"):
+        read(path)
+
+
+def test_cut_zarr_metadata_is_our_error(tmp_path, pixels):
+    path = labelled(tmp_path / "case.ome.zarr", pixels, mpp=0.5)
+    metadata = path / "labels" / "tissue" / "zarr.json"
+    metadata.write_bytes(metadata.read_bytes()[:50])
+    with pytest.raises(SlideError, match=r"case\.ome\.zarr"):
+        read(path)
