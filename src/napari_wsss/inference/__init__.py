@@ -1,0 +1,21 @@
+"""Inference: networks on rectangles of any size, and whole slides block by block."""
+
+from napari_wsss.inference.engine import Engine
+from napari_wsss.inference.halo import receptive_halo
+from napari_wsss.inference.maps import SlideMaps, map_job, map_slide
+from napari_wsss.inference.predict import BlockPrediction, image_logits
+from napari_wsss.inference.result import SlideSegmentation
+from napari_wsss.inference.slide import segment_job, segment_slide
+
+__all__ = [
+    "BlockPrediction",
+    "Engine",
+    "SlideMaps",
+    "SlideSegmentation",
+    "image_logits",
+    "map_job",
+    "map_slide",
+    "receptive_halo",
+    "segment_job",
+    "segment_slide",
+]
