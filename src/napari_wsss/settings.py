@@ -83,15 +83,16 @@ class EncoderSettings(Settings):
     )
     upscale: Literal["auto"] | Annotated[float, Field(ge=0.25, le=8)] = Field(
         "auto",
-        description="Patches are enlarged by this factor inside the network; 'auto' doubles "
-        "patches under 160 px (and again under 80 px).",
+        description="Patches are enlarged by this factor inside the network; 'auto' takes 1.5 "
+        "for patches under 160 px and 3 under 80 px.",
     )
 
     def resolved(self, patch_size_px: int) -> Self:
         """Return these settings with `upscale` as a number, for patches of this side."""
         if self.upscale != "auto":
             return self
-        return self.changed(upscale=1.0 if patch_size_px >= 160 else 2.0 if patch_size_px >= 80 else 4.0)
+        factor = 1.0 if patch_size_px >= 160 else 1.5 if patch_size_px >= 80 else 3.0
+        return self.changed(upscale=factor)
 
 
 class OptimiserSettings(Settings):
@@ -150,6 +151,9 @@ class _TrainingSettings(Settings):
         ge=0,
         lt=1,
         description="Share of the groups (images) held out when the set has no validation split.",
+    )
+    validation_most: int = Field(
+        256, ge=1, description="Held-out patches looked at after each epoch, evenly chosen."
     )
     balance: float = Field(
         0.5,
@@ -261,10 +265,11 @@ class EvaluationSettings(Settings):
     """Measuring a model on images with masks."""
 
     min_share: float = Field(
-        0.05,
+        0.0,
         ge=0,
         le=1,
-        description="Oracle labels: a class is present where it covers this share of a window.",
+        description="Oracle labels: a class is present in a window of which it covers this "
+        "share; 0 is any pixel.",
     )
     bootstrap: int = Field(1000, ge=0, le=100_000, description="Resamples of images.")
     flips: bool = Field(False, description="Average predictions over the four flips.")

@@ -11,7 +11,7 @@ from torch import Tensor
 from napari_wsss.errors import ModelError
 from napari_wsss.models import Classifier
 
-__all__ = ["depth_maps", "fuse", "gradcam_maps", "head_maps"]
+__all__ = ["depth_maps", "fuse", "gradcam_maps", "head_maps", "supports_gradcam"]
 
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
 
@@ -43,7 +43,8 @@ def depth_maps(
     Raises
     ------
     ModelError
-        If heads are asked for and the classifier was trained with one only.
+        If heads are asked for and the classifier was trained with one only, or Grad-CAM of
+        an encoder whose features do not lie on the way to the class logits.
     """
     compute: Callable[[Classifier, Tensor, Tensor], list[Tensor]] = {
         "gradcam": gradcam_maps,
@@ -89,12 +90,36 @@ def gradcam_maps(model: Classifier, images: Tensor, wanted: Tensor) -> list[Tens
         for j in range(passes):
             chosen, valid = ranked.indices[:, j], ranked.values[:, j].bool()
             target = (logits[rows, chosen] * valid).sum()
-            gradients = torch.autograd.grad(target, lower, retain_graph=j + 1 < passes)
+            gradients = torch.autograd.grad(
+                target, lower, retain_graph=j + 1 < passes, allow_unused=True
+            )
+            if any(g is None for g in gradients):
+                raise ModelError(
+                    f"The features of encoder {model.encoder.settings.name!r} are side outputs, "
+                    "which have no gradients. Use method = 'heads' with a classifier trained "
+                    "with deep_supervision = true."
+                )
             for m, f, g in zip(maps, lower, gradients, strict=True):
                 weight = g.float().mean((2, 3), keepdim=True)
                 value = (weight * f.detach().float()).sum(1)
                 m[rows[valid], chosen[valid]] = value[valid]
     return [*maps, deepest.detach().float()]
+
+
+def supports_gradcam(model: Classifier) -> bool:
+    """Whether Grad-CAM of all depths of `model` can be had, by trying it on a small image."""
+    training = model.training
+    model.eval()
+    image = torch.zeros((1, 3, 64, 64), device=model.encoder.mean.device)
+    wanted = torch.ones((1, len(model.classes)), dtype=torch.bool, device=image.device)
+    wanted[:, 1:] = False
+    try:
+        gradcam_maps(model, image, wanted)
+    except ModelError:
+        return False
+    finally:
+        model.train(training)
+    return True
 
 
 @torch.no_grad()

@@ -16,7 +16,8 @@ from torch import Tensor
 from napari_wsss.cams.maps import depth_maps
 from napari_wsss.cams.store import RECORD, PseudoMasks, PseudoMaskWriter, read_record, write_record
 from napari_wsss.classes import IGNORE
-from napari_wsss.errors import DataError, ModelError, OutputError
+from napari_wsss.errors import DataError, ModelError, OutputError, listed
+from napari_wsss.files import output_error
 from napari_wsss.jobs import CancelToken, Event, Job, Log, Progress, run_job
 from napari_wsss.models import Classifier
 from napari_wsss.models.device import autocast, choose_device, describe_device, prepare_process
@@ -105,8 +106,8 @@ def pseudo_mask_job(
     unlabelled = [n for n, row in zip(patches.names, patches.labels, strict=True) if not row.any()]
     if unlabelled:
         raise DataError(
-            f"{len(unlabelled)} patches have no label, so no class can be given to their pixels; "
-            f"the first is {unlabelled[0]!r}."
+            f"{len(unlabelled)} patches have no label, so no class can be given to their "
+            f"pixels:{listed(unlabelled)}"
         )
     glass = patches.glass if settings.glass == "auto" else settings.glass
     depths = len(classifier.stages)
@@ -124,7 +125,7 @@ def pseudo_mask_job(
     writer = PseudoMaskWriter(out, patches.classes, depths)
     where = choose_device(device)
     prepare_process()
-    model = classifier.to(where, memory_format=torch.channels_last).eval()
+    model = classifier.to(where).to(memory_format=torch.channels_last).eval()
     single = patches.single_label
     yield Log(
         f"Pseudo masks of {len(patches)} patches ({int(single.sum())} with one label need no "
@@ -154,7 +155,9 @@ def pseudo_mask_job(
                     for rgb, c in zip(images, classes, strict=True)
                 ]
             else:
-                masks = _network_masks(model, images, patches.labels[indices], settings, where)
+                names = [patches.names[i] for i in indices]
+                labels = patches.labels[indices]
+                masks = _network_masks(model, names, images, labels, settings, where)
             list(pool.map(finish, indices, masks, images))
             done += len(indices)
             yield Progress("Pseudo masks", done, len(patches))
@@ -178,6 +181,7 @@ def agreement(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _network_masks(
     model: Classifier,
+    names: list[str],
     images: list[NDArray[np.uint8]],
     labels: NDArray[np.bool_],
     settings: PseudoMaskSettings,
@@ -193,12 +197,23 @@ def _network_masks(
         batch = batch.permute(0, 3, 1, 2).float() / 255
         wanted = torch.from_numpy(labels[members].astype(bool)).to(device)
         with autocast(device):
-            maps = depth_maps(
-                model, batch, wanted, method=settings.method, flips=settings.flips
-            )
+            maps = depth_maps(model, batch, wanted, method=settings.method, flips=settings.flips)
+        _check_maps(maps, wanted, [names[i] for i in members])
         for i, mask in zip(members, masks_from_maps(maps).cpu().numpy(), strict=True):
             masks[i] = mask
     return [m for m in masks if m is not None]
+
+
+def _check_maps(maps: list[Tensor], wanted: Tensor, names: list[str]) -> None:
+    """Raise ModelError naming the first patch whose wanted maps are no numbers."""
+    for m in maps:
+        # Maps of absent classes are minus infinity on purpose.
+        good = (torch.isfinite(m).flatten(2).all(2) == wanted).all(1)
+        if not bool(good.all()):
+            raise ModelError(
+                f"The maps of patch {names[int(good.int().argmin())]!r} are no numbers (NaN or "
+                "infinite). The classifier is damaged or was trained badly."
+            )
 
 
 def _batches(todo: list[int], single: NDArray[np.bool_], size: int) -> Iterator[list[int]]:
@@ -214,20 +229,33 @@ def _prepare_folder(out: Path, mark: str, overwrite: bool) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     ours = (out / RECORD).is_file()
-    if ours:
-        record = read_record(out)
-        if not record.get("complete") and record["fingerprint"] == mark:
-            return
+    if ours and _unfinished(out, mark, overwrite):
+        return
     if not (overwrite and ours):
         reason = "with --overwrite" if ours else "by hand: it holds other things than pseudo masks"
         raise OutputError(f"{out} exists. Choose another folder, or replace it {reason}.")
-    shutil.rmtree(out)
+    try:
+        shutil.rmtree(out)
+    except OSError as error:
+        raise output_error(out, error) from error
+
+
+def _unfinished(out: Path, mark: str, overwrite: bool) -> bool:
+    """Whether `out` is an unfinished folder of the same inputs."""
+    try:
+        record = read_record(out)
+    except DataError:
+        if overwrite:
+            return False
+        raise
+    return not record.get("complete") and record["fingerprint"] == mark
 
 
 def _fingerprint(
     patches: PatchSet, classifier: Classifier, settings: PseudoMaskSettings, glass: str
 ) -> str:
-    digest = hashlib.sha256(f"{patches.fingerprint}{settings.model_dump_json()}{glass}".encode())
+    parts = (patches.fingerprint, settings.model_dump_json(), glass, classifier.info)
+    digest = hashlib.sha256(repr(parts).encode())
     for value in classifier.state_dict().values():
         digest.update(value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

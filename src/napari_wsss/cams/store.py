@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import io
 import json
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import DataError
 from napari_wsss.files import write_atomic
 
-__all__ = ["RECORD", "PseudoMasks", "PseudoMaskWriter"]
+__all__ = ["RECORD", "PseudoMaskWriter", "PseudoMasks"]
 
 RECORD = "pseudo_masks.json"
 
@@ -43,7 +45,7 @@ class PseudoMasks:
     """
 
     folder: Path
-    supervision = "pseudo masks"
+    supervision: ClassVar[Literal["pseudo masks"]] = "pseudo masks"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", Path(self.folder))
@@ -85,20 +87,34 @@ class PseudoMasks:
 
     def agreement(self, name: str) -> NDArray[np.float32]:
         """Return (H, W): the share of depths that agree with the deepest, 0 to 1."""
-        return self._read("agreement", name).astype(np.float32) / 255
+        return self._read("agreement", name).astype(np.float32) / np.float32(255)
+
+    def has(self, name: str) -> bool:
+        """Whether the patch called `name` has masks."""
+        return _has(self.folder, self.depths, name)
 
     def _read(self, kind: str, name: str) -> NDArray[np.uint8]:
         path = self.folder / kind / f"{name}.png"
         try:
             with Image.open(path) as image:
-                return np.asarray(image, np.uint8)
+                pixels = np.asarray(image)
         except FileNotFoundError:
             raise DataError(
                 f"{self.folder} has no pseudo mask of patch {name!r}. Make the pseudo masks "
                 "from the same patch set."
             ) from None
-        except (OSError, UnidentifiedImageError, ValueError) as error:
+        except (
+            OSError,
+            SyntaxError,
+            ValueError,
+            zlib.error,
+            struct.error,
+            Image.DecompressionBombError,
+        ) as error:
             raise DataError(f"{path} cannot be read: {error}. Make it again.") from error
+        if pixels.ndim != 2 or pixels.dtype != np.uint8:
+            raise DataError(f"{path} is not a mask of one byte per pixel. Make it again.")
+        return pixels
 
 
 class PseudoMaskWriter:
@@ -123,8 +139,7 @@ class PseudoMaskWriter:
 
     def has(self, name: str) -> bool:
         """Whether all files of the patch called `name` are there."""
-        kinds = [*(f"depth-{d + 1}" for d in range(self.depths)), "agreement"]
-        return all((self.folder / kind / f"{name}.png").is_file() for kind in kinds)
+        return _has(self.folder, self.depths, name)
 
     def write(self, name: str, masks: NDArray[np.uint8], agreement: NDArray[np.uint8]) -> None:
         """Write (D, H, W) class indices and (H, W) agreement times 255."""
@@ -138,6 +153,11 @@ class PseudoMaskWriter:
         buffer = io.BytesIO()
         image.save(buffer, "png", compress_level=3)
         write_atomic(self.folder / kind / f"{name}.png", buffer.getvalue(), durable=False)
+
+
+def _has(folder: Path, depths: int, name: str) -> bool:
+    kinds = [*(f"depth-{d + 1}" for d in range(depths)), "agreement"]
+    return all((folder / kind / f"{name}.png").is_file() for kind in kinds)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -160,6 +180,3 @@ def read_record(folder: Path) -> dict[str, Any]:
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write ``pseudo_masks.json``, all or nothing."""
     write_atomic(folder / RECORD, json.dumps(record, indent=1).encode())
-
-
-Supervision = Literal["pseudo masks"]

@@ -78,7 +78,7 @@ class Engine:
         self.device = choose_device(device)
         self.halo = receptive_halo(model)
         self.step = model.alignment_px
-        self.model = model.to(self.device, memory_format=torch.channels_last).eval()
+        self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
         self.classes = model.classes
         self._flips = _FLIPS if flips else _FLIPS[:1]
 
@@ -116,7 +116,7 @@ class Engine:
             cut = (y - top, x - left, height, width)
             logits = _crop(full[0], cut, image.shape)
             presence = _crop(full_presence[0], cut, image.shape)
-        if not bool(torch.isfinite(logits).all()):
+        if not all(bool(torch.isfinite(t).all()) for t in (logits, presence)):
             raise ModelError(
                 f"The network gives no numbers (NaN or infinite) in the block at y={y}, x={x}, "
                 f"{height} x {width} px. The model is damaged or was trained badly."
@@ -153,7 +153,8 @@ class Engine:
         self, source: Source, y: int, x: int, height: int, width: int
     ) -> tuple[Tensor, Tensor]:
         size = self.aligned(0, self.settings.tile_px)[1]
-        stride = max(self.step, int(size * (1 - self.settings.tile_overlap)) // self.step * self.step)
+        apart = int(size * (1 - self.settings.tile_overlap))
+        stride = max(self.step, apart // self.step * self.step)
         k = len(self.classes)
         sums = torch.zeros((k, height, width))
         weights = torch.zeros((height, width))
@@ -191,9 +192,8 @@ def _starts(start: int, count: int, size: int, stride: int) -> list[int]:
     return [i * stride for i in range(first, last + 1)]
 
 
-def batched(
-    tiles: Iterator[tuple[int, int]], size: int
-) -> Iterator[list[tuple[int, int]]]:
+def batched(tiles: Iterator[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
+    """Yield lists of up to `size` of the `tiles` (itertools has this from Python 3.12)."""
     while group := list(islice(tiles, size)):
         yield group
 

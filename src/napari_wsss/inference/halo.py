@@ -34,7 +34,9 @@ def receptive_halo(model: WsssModel) -> int | None:
     Computed, not guessed: in a copy of the network every weight is made positive and every
     activation linear, so that no path cancels or saturates, and the gradient of one period
     of output rows is followed back to the input. Its extent is the receptive field. A
-    network with global pooling or group statistics reaches the border of any input.
+    network with global pooling or group statistics reaches the border of any input. The
+    halo is then put to the test on noise, because a network may see little and still depend
+    on where a tile begins (attention in windows, position codes).
 
     Parameters
     ----------
@@ -63,12 +65,14 @@ def _measure(model: WsssModel) -> int | None:
         if extent is None:
             return None
         extents.append(extent)
-    return -(-max(extents) // step) * step
+    halo = -(-max(extents) // step) * step
+    return halo if all(_exact(probe, halo, step, axis) for axis in (2, 3)) else None
 
 
 def _transparent(model: WsssModel) -> WsssModel:
     """Return a double-precision copy in which every path carries a positive signal."""
     probe = copy.deepcopy(model).cpu().eval().double()
+    generator = torch.Generator().manual_seed(0)
     for module in list(probe.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, _ACTIVATIONS):
@@ -78,7 +82,9 @@ def _transparent(model: WsssModel) -> WsssModel:
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.modules.conv._ConvNd):
-            nn.init.constant_(module.weight, 1 / module.weight[0].numel())
+            # Not constant: a normalisation over channels would cancel equal ones.
+            mean = 1 / module.weight[0].numel()
+            nn.init.uniform_(module.weight, 0.5 * mean, 1.5 * mean, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return probe.requires_grad_(False)
@@ -97,12 +103,32 @@ def _extent(probe: WsssModel, length: int, step: int, axis: int) -> int | None:
     middle = out.logits.narrow(axis, start, step).double().sum()
     # The gate's map lies on the grid of the deepest features.
     scale = out.presence.shape[axis] / length
-    middle = middle + out.presence.narrow(
-        axis, int(start * scale), max(1, round(step * scale))
-    ).double().sum()
+    middle = (
+        middle
+        + out.presence.narrow(axis, int(start * scale), max(1, round(step * scale))).double().sum()
+    )
     (gradient,) = torch.autograd.grad(middle, x)
     seen = gradient.abs().sum([i for i in range(4) if i != axis]).nonzero().flatten()
     first, last = int(seen.min()), int(seen.max())
     if first == 0 or last == length - 1:
         return None
     return max(start + step - first, last + 1 - start)
+
+
+@torch.inference_mode()
+def _exact(probe: WsssModel, halo: int, step: int, axis: int) -> bool:
+    """Whether a tile with this halo gives what a longer strip of noise gives."""
+    size = [1, 3, step, step]
+    size[axis] = 2 * halo + 3 * step
+    strip = torch.rand(size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    whole = probe.dense(strip)
+    tile = probe.dense(strip.narrow(axis, step, 2 * halo + step))
+    for long, short in zip(whole, tile, strict=True):
+        # What lies halo pixels into the tile lies one step further in the strip.
+        scale = long.shape[axis] / size[axis]
+        length = max(1, round(step * scale))
+        expected = long.narrow(axis, round((halo + step) * scale), length)
+        found = short.narrow(axis, round(halo * scale), length)
+        if not torch.allclose(found.double(), expected.double(), rtol=1e-6, atol=1e-12):
+            return False
+    return True

@@ -69,9 +69,7 @@ class SlideSegmentation:
         path = Path(path)
         run = read_run(path)
         if not run.get("complete"):
-            raise SlideError(
-                f"{path} was not finished. Segment the slide again with --overwrite."
-            )
+            raise SlideError(f"{path} was not finished. Segment the slide again with --overwrite.")
         if run.get("kind") != "segmentation":
             raise SlideError(f"{path} holds {run.get('kind')}, not a segmentation.")
         stored = open_labels(path / LABELS)

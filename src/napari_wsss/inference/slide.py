@@ -120,9 +120,7 @@ def segment_job(
     uncertainty = create_pyramid(
         root, plan.shape, name=f"{slide.name} uncertainty", fill_value=NOT_COMPUTED, **place
     )
-    labels = create_labels(
-        root, "segmentation", plan.shape, classes=model.classes, **place
-    )
+    labels = create_labels(root, "segmentation", plan.shape, classes=model.classes, **place)
     engine = Engine(model, settings, device=device)
     gate = GateGrid.of(model.info.patch_size_px, plan.shape) if settings.gate else None
     source = plan.source

@@ -38,7 +38,7 @@ class Source:
         columns = mirror(x, width, self.shape[1])
         top, left = int(rows.min()), int(columns.min())
         inner = self._read(top, left, int(rows.max()) - top + 1, int(columns.max()) - left + 1)
-        if inner.shape[:2] == (height, width):
+        if y >= 0 and x >= 0 and y + height <= self.shape[0] and x + width <= self.shape[1]:
             return inner
         return inner[(rows - top)[:, None], (columns - left)[None, :]]
 

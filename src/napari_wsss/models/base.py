@@ -43,11 +43,19 @@ class WsssModel(nn.Module):
 
     #: Metrics of every epoch, set by training; empty for a loaded model.
     history: list[dict[str, float]]
+
     def __init__(self, info: ModelInfo, *, load_weights: bool = True):
         super().__init__()
-        self.info = info
         self.encoder = Encoder(info.encoder, load_weights=load_weights)
+        if info.mean is None or info.std is None:
+            mean, std = self.encoder.normalisation
+            info = info.model_copy(update={"mean": mean, "std": std})
+        else:
+            self.encoder.normalise_by(info.mean, info.std)
+        self.info = info
         self.upscale = info.upscale
+        # As a fraction, so that sizes come out whole where they should (1.15 * 20 is not 23).
+        self._ratio = Fraction(self.upscale).limit_denominator(64)
         self.history = []
 
     @property
@@ -63,14 +71,14 @@ class WsssModel(nn.Module):
     @property
     def alignment_px(self) -> int:
         """Tiles must begin at multiples of this many input pixels to be exact."""
-        stride = Fraction(max(self.encoder.reductions)) / Fraction(self.upscale).limit_denominator(64)
-        return stride.numerator
+        return (max(self.encoder.reductions) / self._ratio).numerator
 
     def scaled(self, x: Tensor) -> Tensor:
         """Enlarge images (N, 3, H, W) by the model's `upscale`."""
-        if self.upscale == 1.0:
+        if self._ratio == 1:
             return x
-        return F.interpolate(x, scale_factor=self.upscale, mode="bilinear", align_corners=False)
+        size = [max(1, round(side * self._ratio)) for side in x.shape[-2:]]
+        return F.interpolate(x, size, mode="bilinear", align_corners=False)
 
     def dense(self, x: Tensor) -> DenseOutput:
         """Turn images (N, 3, H, W) with values 0 to 1 into a `DenseOutput`."""

@@ -11,12 +11,13 @@ import json
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from napari_wsss.errors import CheckpointError, ModelError, listed
+from napari_wsss.errors import CheckpointError, ModelError, WsssError, listed
 from napari_wsss.files import check_absent, write_atomic
 from napari_wsss.models.base import WsssModel
 from napari_wsss.models.classifier import Classifier
@@ -77,9 +78,14 @@ def load_model(path: str | Path) -> WsssModel:
         raise CheckpointError(
             f"{path} was altered or damaged: its checksum does not match. Copy it again."
         )
-    model: WsssModel = (Classifier if info.kind == "classifier" else Segmenter)(
-        info, load_weights=False
-    )
+    kind = Classifier if info.kind == "classifier" else Segmenter
+    try:
+        model: WsssModel = kind(info, load_weights=False)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} has a header that is not understood: architecture {info.architecture} "
+            f"({error})."
+        ) from None
     own = model.state_dict()
     rows = [f"{k} is missing" for k in own if k not in tensors]
     rows += [f"{k} is unknown" for k in tensors if k not in own]
@@ -129,7 +135,7 @@ def _read_header(path: Path) -> tuple[ModelInfo, str, str]:
         )
     try:
         return ModelInfo.model_validate(json.loads(header)), checksum, header
-    except (ValidationError, json.JSONDecodeError, ModelError) as error:
+    except (ValidationError, json.JSONDecodeError, RecursionError, WsssError) as error:
         raise CheckpointError(f"{path} has a header that is not understood: {error}") from None
 
 
@@ -138,5 +144,6 @@ def _digest(header: str, tensors: dict[str, Tensor]) -> str:
     for key in sorted(tensors):
         value = tensors[key]
         digest.update(f"{key}{value.dtype}{tuple(value.shape)}".encode())
-        digest.update(value.numpy().tobytes())
+        # Through bytes, because numpy has no bfloat16.
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -27,11 +27,10 @@ class Classifier(WsssModel):
         self.deep_supervision = bool(info.architecture.get("deep_supervision", False))
         self.headed = self.stages if self.deep_supervision else self.stages[-1:]
         k = len(info.class_table)
-        self.heads = nn.ModuleList(
-            nn.Conv2d(self.encoder.channels[s], k, 1, bias=False) for s in self.headed
-        )
-        for head in self.heads:
+        heads = [nn.Conv2d(self.encoder.channels[s], k, 1, bias=False) for s in self.headed]
+        for head in heads:
             nn.init.normal_(head.weight, std=0.01)
+        self.heads = nn.ModuleList(heads)
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Return the features of the chosen depths, shallow to deep, for images (N, 3, H, W)."""
@@ -55,7 +54,8 @@ class Classifier(WsssModel):
         """
         features = self.features(x)
         if mu is not None:
-            attention = progressive_dropout_attention(features[-1], self.heads[-1].weight, mu)
+            weight = self.heads[-1].get_parameter("weight")
+            attention = progressive_dropout_attention(features[-1], weight, mu)
             features = [*features[:-1], features[-1] * attention]
         return [m.float().mean((2, 3)) for m in self.head_maps(features)]
 
@@ -63,7 +63,9 @@ class Classifier(WsssModel):
         """Return the (fused) CAM logits at input size and the deepest map."""
         maps = self.head_maps(self.features(x))
         size = x.shape[-2:]
-        large = [F.interpolate(m.float(), size, mode="bilinear", align_corners=False) for m in maps]
+        large = [
+            F.interpolate(m.float(), size, mode="bilinear", align_corners=False) for m in maps
+        ]
         return DenseOutput(torch.stack(large).mean(0), maps[-1])
 
 
@@ -89,7 +91,7 @@ def progressive_dropout_attention(features: Tensor, weight: Tensor, mu: float) -
     Tensor
         (N, 1, h, w), mean 1 per image, without gradient.
     """
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
         maps = F.relu(F.conv2d(features.float(), weight.float()))
         cut = mu * maps.amax((2, 3), keepdim=True)
         attention = torch.where(maps <= cut, maps, 0.0).mean(1, keepdim=True)

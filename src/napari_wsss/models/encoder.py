@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import difflib
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import timm
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_wsss.errors import ModelError
@@ -36,6 +38,8 @@ class Encoder(nn.Module):
         Channels of each stage, shallow to deep.
     reductions : tuple of int
         Input pixels per feature pixel of each stage.
+    normalisation : tuple
+        Mean and standard deviation (R, G, B) that the pretrained weights expect.
 
     Raises
     ------
@@ -49,33 +53,44 @@ class Encoder(nn.Module):
     def __init__(self, settings: EncoderSettings, *, load_weights: bool = True):
         super().__init__()
         self.settings = settings
-        mean, std = _IMAGENET_MEAN, _IMAGENET_STD
+        self.normalisation = (_IMAGENET_MEAN, _IMAGENET_STD)
+        self._whole_tokens = False
         if settings.name == "resnet38d":
             self.net: nn.Module = ResNet38d(settings.output_stride)
             self.channels = ResNet38d.channels
             self.reductions = self.net.reductions
-            self._stage_module: Callable[[int], nn.Module | None] = self.net.stage_module
+            self._stage_names = self.net.stage_names
         else:
-            self.net = _create_timm(settings)
-            info = self.net.feature_info
+            self.net = _create_timm(settings, load_weights)
+            info: Any = self.net.feature_info
             self.channels = tuple(info.channels())
             self.reductions = tuple(info.reduction())
-            modules = dict(self.net.named_modules())
-            names = [info.module_name(i) for i in range(len(self.channels))]
-            self._stage_module = lambda i: modules.get(names[i]) or modules.get(
-                names[i].replace(".", "_")
+            self._stage_names = tuple(info.module_name(i) for i in range(len(self.channels)))
+            config = getattr(self.net, "pretrained_cfg", None) or {}
+            # Transformers take sizes that their tokens divide.
+            self._whole_tokens = bool(config.get("fixed_input_size"))
+            self.normalisation = (
+                tuple(config.get("mean", _IMAGENET_MEAN)),
+                tuple(config.get("std", _IMAGENET_STD)),
             )
-            config = timm.get_pretrained_cfg(_architecture(settings.name), allow_unregistered=True)
-            if config is not None:
-                mean, std = config.mean, config.std
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.zeros(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.ones(1, 3, 1, 1), persistent=False)
+        self.normalise_by(*self.normalisation)
         if load_weights:
             load_encoder_weights(self.net, settings)
 
+    def normalise_by(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        """Normalise images by this mean and standard deviation (R, G, B; values 0 to 1)."""
+        self.mean.copy_(torch.tensor(mean).view(1, 3, 1, 1))
+        self.std.copy_(torch.tensor(std).view(1, 3, 1, 1))
+
     def forward(self, x: Tensor) -> list[Tensor]:
         """Turn images (N, 3, H, W) with values 0 to 1 into stages of features."""
-        stages = list(self.net((x - self.mean) / self.std))
+        x = (x - self.mean) / self.std
+        if self._whole_tokens:
+            step, (height, width) = max(self.reductions), x.shape[-2:]
+            x = F.pad(x, (0, -width % step, 0, -height % step), mode="replicate")
+        stages = list(self.net(x))
         # Some transformers put the channels last.
         return [
             f.permute(0, 3, 1, 2) if f.shape[1] != c and f.shape[-1] == c else f
@@ -99,6 +114,11 @@ class Encoder(nn.Module):
 
         Whatever lies below runs without a graph, so a backward pass to that stage costs
         no more than the layers above it.
+
+        Raises
+        ------
+        ModelError
+            If the network has no module whose output is that stage.
         """
         module = self._stage_module(stage)
         if module is None:
@@ -121,17 +141,20 @@ class Encoder(nn.Module):
             for p, flag in zip(self.parameters(), required, strict=True):
                 p.requires_grad_(flag)
 
+    def _stage_module(self, stage: int) -> nn.Module | None:
+        """Return the module whose output is stage `stage`, None if the network has none."""
+        modules = dict(self.net.named_modules())
+        name = self._stage_names[stage]
+        return modules.get(name, modules.get(name.replace(".", "_")))
 
-def _architecture(name: str) -> str:
-    return name.removeprefix("timm/").split("/")[-1]
 
-
-def _create_timm(settings: EncoderSettings) -> nn.Module:
+def _create_timm(settings: EncoderSettings, load_weights: bool) -> nn.Module:
     """Create the timm network; errors name what to do instead."""
-    pretrained = settings.weights == "pretrained" or settings.name.startswith("hf-hub:")
-    known = settings.name.startswith("hf-hub:") or timm.is_model(settings.name)
+    hub = settings.name.startswith("hf-hub:")
+    pretrained = load_weights and (hub or settings.weights == "pretrained")
+    known = hub or timm.is_model(settings.name)
     if not known:
-        near = timm.list_models(f"*{settings.name.split('_')[0]}*")[:8]
+        near = difflib.get_close_matches(settings.name, [*timm.list_models(), "resnet38d"], n=6)
         raise ModelError(
             f"timm has no encoder {settings.name!r}."
             + (f" Similar names: {', '.join(near)}." if near else "")
@@ -140,7 +163,8 @@ def _create_timm(settings: EncoderSettings) -> nn.Module:
     if settings.output_stride != 32:
         options["output_stride"] = settings.output_stride
     try:
-        config = timm.get_pretrained_cfg(_architecture(settings.name), allow_unregistered=True)
+        architecture = settings.name.split("/")[-1]
+        config = timm.get_pretrained_cfg(architecture, allow_unregistered=True)
         if config is not None and config.fixed_input_size:
             options["dynamic_img_size"] = True  # transformers otherwise take one size only
         return timm.create_model(settings.name, **options)

@@ -31,7 +31,8 @@ class ModelInfo(BaseModel):
     patch_size_px
         Side of a training patch, which is also the gate's window.
     mean, std
-        Normalisation of the input, values 0 to 1.
+        Normalisation of the input, values 0 to 1; None takes the encoder's, and a model
+        always says it.
     training
         Settings of the run that made the weights.
     metrics
@@ -46,8 +47,8 @@ class ModelInfo(BaseModel):
     classes: dict[str, Any]
     mpp: float | None = None
     patch_size_px: int = Field(gt=0)
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
     supervision: Literal["patch labels", "pseudo masks", "true masks"] = "patch labels"
     training: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, float] = Field(default_factory=dict)

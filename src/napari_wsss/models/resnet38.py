@@ -76,6 +76,8 @@ class ResNet38d(nn.Module):
     """
 
     channels = (128, 256, 512, 1024, 4096)
+    #: Modules whose outputs are the stages.
+    stage_names = ("b2_2", "b3_2", "b4_5", "b5_2", "relu7")
 
     def __init__(self, output_stride: int = 8):
         super().__init__()
@@ -118,7 +120,3 @@ class ResNet38d(nn.Module):
         out.append(x)
         out.append(self.relu7(self.bn7(self.b7(self.b6(x)))))
         return out
-
-    def stage_module(self, stage: int) -> nn.Module:
-        """Return the module whose output is stage `stage` (0 to 4)."""
-        return (self.b2_2, self.b3_2, getattr(self, "b4_5"), self.b5_2, self.relu7)[stage]

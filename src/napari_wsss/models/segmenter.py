@@ -86,8 +86,8 @@ class Segmenter(WsssModel):
         decoded = self.decoder([large, *(stages[i] for i in self._stages)])
         logits = self.classifier(decoded).float()
         if self._divisible:
-            logits = F.interpolate(
-                logits, large.shape[-2:], mode="bilinear", align_corners=False
-            )[..., :height, :width]
+            logits = F.interpolate(logits, large.shape[-2:], mode="bilinear", align_corners=False)[
+                ..., :height, :width
+            ]
         logits = F.interpolate(logits, x.shape[-2:], mode="bilinear", align_corners=False)
         return DenseOutput(logits, self.gate(stages[-1]))

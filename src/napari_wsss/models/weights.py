@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import importlib
 import pickle
+import struct
+import zlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -28,6 +31,21 @@ PACKAGED = {
     )
     for i in range(3)
 }
+#: What the readers raise on damaged or hostile files.
+_REFUSED = (
+    SafetensorError,
+    pickle.UnpicklingError,
+    struct.error,
+    zlib.error,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 #: Layers above the encoder, which weight files of classifiers carry and we do not use.
 _NOT_ENCODER = ("conv_head.", "bn2.", "classifier.", "fc.", "head.", "linear.", "norm_head.")
 
@@ -43,6 +61,11 @@ def load_encoder_weights(net: nn.Module, settings: EncoderSettings) -> None:
         If the file cannot be read safely.
     """
     weights = settings.weights
+    if weights == "pretrained" and settings.name == "resnet38d":
+        raise ModelError(
+            "timm has no weights of 'resnet38d'. Set encoder.weights to a local .pth or "
+            ".safetensors file, or to 'random'."
+        )
     if weights in ("random", "pretrained"):
         return
     if weights == "packaged":
@@ -59,14 +82,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"There is no weights file {path}.")
     try:
+        state: Any
         if path.suffix == ".safetensors":
             state = load_file(str(path))
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except _REFUSED as error:
         raise CheckpointError(
             f"{path} is refused: it is damaged or holds more than tensors "
-            f"({str(error).splitlines()[0]}). Save the weights as .safetensors."
+            f"({(str(error) or type(error).__name__).splitlines()[0]}). Save the weights as "
+            ".safetensors."
         ) from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error

@@ -39,6 +39,18 @@ def augment(
     tuple of Tensor
         Images with values 0 to 1, and masks, of the same shapes.
     """
+    # Colours keep full precision where the network computes in bfloat16, which is coarser
+    # than the 8 bits of the image.
+    with torch.autocast(images.device.type, enabled=False):
+        return _augment(images, masks, settings, generator)
+
+
+def _augment(
+    images: Tensor,
+    masks: Tensor | None,
+    settings: AugmentationSettings,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor | None]:
     if settings.flips:
         flags = torch.rand((3, len(images)), generator=generator) < 0.5
         images = dihedral(images, flags)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_wsss.classes import IGNORE
+from napari_wsss.errors import DataError
 from napari_wsss.patches import PatchSet
 
 __all__ = ["Batch", "PatchLoader", "TargetSource", "draw"]
@@ -45,6 +46,12 @@ class Batch(NamedTuple):
     labels: Tensor
     targets: Tensor | None
 
+    def to(self, device: torch.device) -> Batch:
+        """Return this batch on `device`."""
+        targets = None if self.targets is None else self.targets.to(device, non_blocking=True)
+        images = self.images.to(device, non_blocking=True)
+        return Batch(images, self.labels.to(device, non_blocking=True), targets)
+
 
 class PatchLoader:
     """Reads patches (and targets) of a set in threads, one batch ahead of its use.
@@ -68,22 +75,40 @@ class PatchLoader:
         if i in self._cache:
             return self._cache[i]
         image = self.patches.read(i)
-        target = None if self._source is None else self._source.targets(self.patches.names[i])
+        target = None if self._source is None else self._target(i, self._source, image.shape)
         size = image.nbytes + (0 if target is None else target.nbytes)
         if self._room >= size:
             self._room -= size
             self._cache[i] = (image, target)
         return image, target
 
+    def _target(self, i: int, source: TargetSource, size: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Return the masks of patch `i` after checking that they can be trained on."""
+        name, k = self.patches.names[i], len(self.patches.classes)
+        target = source.targets(name)
+        if target.shape[1:] != size[:2]:
+            raise DataError(
+                f"The mask of patch {name!r} has {target.shape[2]} x {target.shape[1]} px, the "
+                f"patch {size[1]} x {size[0]}. They must be equal."
+            )
+        if bool(((target >= k) & (target != IGNORE)).any()):
+            raise DataError(
+                f"The mask of patch {name!r} holds {target[target != IGNORE].max()}, which is "
+                f"none of the {k} classes."
+            )
+        return target
+
     def batches(self, order: Sequence[Sequence[int]]) -> Iterator[Batch]:
         """Yield one `Batch` for each sequence of patch indices in `order`."""
         with ThreadPoolExecutor(4, thread_name_prefix="patches") as pool:
             waiting = None
-            for indices in [*order, None]:
-                coming = None if indices is None else [pool.submit(self._read, i) for i in indices]
+            for indices in order:
+                coming = [pool.submit(self._read, i) for i in indices]
                 if waiting is not None:
                     yield self._collate(waiting[0], [f.result() for f in waiting[1]])
-                waiting = None if coming is None else (indices, coming)
+                waiting = (indices, coming)
+            if waiting is not None:
+                yield self._collate(waiting[0], [f.result() for f in waiting[1]])
 
     def _collate(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_wsss.cams import supports_gradcam
 from napari_wsss.evaluation.multilabel import multilabel_scores
+from napari_wsss.files import check_absent
 from napari_wsss.jobs import CancelToken, Event, Job, Log, run_job
 from napari_wsss.models import Classifier, WsssModel
 from napari_wsss.models.device import autocast
@@ -91,7 +94,8 @@ def classifier_job(
 ) -> Job[Classifier]:
     """Yield the events of `train_classifier`, which documents the parameters."""
     settings = settings or ClassifierSettings()
-    check_trainable(patches)
+    check_absent(out, overwrite)
+    check_trainable(replace(patches, masks=None))  # masks are not even opened
     train, held, notes = hold_out(patches, settings)
     yield from notes
     info = make_info(
@@ -104,6 +108,12 @@ def classifier_job(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = Classifier(info)
+    if not model.deep_supervision and not supports_gradcam(model):
+        yield Log(
+            f"Encoder {settings.encoder.name!r} gives no Grad-CAM at several depths. To make "
+            "pseudo masks, train with deep_supervision = true, or with depths = [-1].",
+            "warning",
+        )
     loader = PatchLoader(train)
     held_loader = None if held is None else PatchLoader(held)
     steps = settings.steps_per_epoch or -(-len(train) // settings.batch_size)

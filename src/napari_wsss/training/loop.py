@@ -110,7 +110,7 @@ def fit(
     where = choose_device(device)
     cancel = cancel or CancelToken()
     yield Log(f"{phase.stage} on {describe_device(where, settings.precision)}")
-    model = model.to(where, memory_format=torch.channels_last)
+    model = model.to(where).to(memory_format=torch.channels_last)
     optimiser = make_optimiser(model, settings.optimiser)
     history: list[dict[str, float]] = []
     best, best_weights = -math.inf, None
@@ -132,6 +132,7 @@ def fit(
             total += _step(model, optimiser, phase, settings, batch, epoch, done, where)
             yield Progress(phase.stage, done + 1, settings.epochs * phase.steps)
         model.eval()
+        _check_finite(model, phase, epoch)
         metrics = {"loss": total / phase.steps, **phase.validate(model, where)}
         metrics["seconds"] = time.perf_counter() - began
         score = metrics.get(phase.score)
@@ -181,7 +182,7 @@ def _step(
     for group in optimiser.param_groups:
         group["lr"] = group["base_lr"] * rate
     seed = step_seed(settings.seed, done)
-    on_device = Batch(*(None if t is None else t.to(device, non_blocking=True) for t in batch))
+    on_device = batch.to(device)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):  # dropout draws from the global generator
         torch.manual_seed(seed)
@@ -205,6 +206,16 @@ def _step(
         )
     optimiser.step()
     return value
+
+
+def _check_finite(model: WsssModel, phase: Phase, epoch: int) -> None:
+    """Stop before weights that are no numbers are measured, kept or written."""
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise TrainingError(
+                f"{phase.stage}: the weights ({name}) are no longer numbers after epoch "
+                f"{epoch + 1}. Lower the learning rates. The finished epochs are kept."
+            )
 
 
 def _exhausted(history: list[dict[str, float]], phase: Phase) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,16 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_wsss.cams import PseudoMasks
-from napari_wsss.classes import IGNORE
-from napari_wsss.errors import DataError
+from napari_wsss.classes import IGNORE, ClassTable
+from napari_wsss.errors import DataError, listed
 from napari_wsss.evaluation.metrics import ConfusionMatrix, scores
+from napari_wsss.files import check_absent
 from napari_wsss.jobs import CancelToken, Event, Job, Log, run_job
 from napari_wsss.models import Segmenter
 from napari_wsss.models.device import autocast
 from napari_wsss.patches import PatchSet, check_trainable
 from napari_wsss.settings import SegmenterSettings
 from napari_wsss.training.augment import augment
-from napari_wsss.training.batches import Batch, PatchLoader, TargetSource, draw
+from napari_wsss.training.batches import Batch, PatchLoader, draw
 from napari_wsss.training.loop import Phase, fingerprint, fit, step_seed
 from napari_wsss.training.split import hold_out, make_info
 
@@ -44,23 +46,49 @@ class TrueMasks:
     Raises
     ------
     DataError
-        If neither is there.
+        If neither is there, masks are missing (all are listed), or the class table does not
+        say what their values mean.
+
+    Attributes
+    ----------
+    patches : PatchSet
+        The set with these masks as its own.
     """
 
     supervision: Literal["true masks"] = "true masks"
 
     def __init__(self, patches: PatchSet, folder: Path | None = None):
-        if folder is None and patches.masks is None:
+        if folder is not None:
+            files = tuple(Path(folder) / f"{name}.png" for name in patches.names)
+            patches = replace(patches, masks=files)
+        if patches.masks is None:
             raise DataError(f"{patches.root} has no masks; name their folder with --masks.")
-        self._patches = patches
-        self._folder = folder
+        patches.classes.lookup()
+        missing = [
+            name if path is None else path
+            for name, path, split in zip(patches.names, patches.masks, patches.split, strict=True)
+            if split != "test" and (path is None or not path.is_file())
+        ]
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {len(patches)} patches have no mask:{listed(missing)}"
+            )
+        self.patches = patches
         self._index = {name: i for i, name in enumerate(patches.names)}
         self.depths = 1
-        self.fingerprint = f"true masks {folder or patches.root}"
+        sizes = [p.stat().st_size for p in patches.masks if p is not None and p.is_file()]
+        self.fingerprint = f"true masks {folder or patches.root} {sizes}"
+
+    @property
+    def classes(self) -> ClassTable:
+        """The classes of the masks."""
+        return self.patches.classes
 
     def targets(self, name: str) -> NDArray[np.uint8]:
         """Return (1, H, W) class indices of the patch called `name`."""
-        return self._patches.read_mask(self._index[name], self._folder)[None]
+        if name not in self._index:
+            raise DataError(f"There is no mask of patch {name!r}.")
+        return self.patches.read_mask(self._index[name])[None]
 
 
 def train_segmenter(
@@ -124,7 +152,8 @@ def segmenter_job(
 ) -> Job[Segmenter]:
     """Yield the events of `train_segmenter`, which documents the parameters."""
     settings = settings or SegmenterSettings()
-    check_trainable(patches)
+    check_absent(out, overwrite)
+    _check_targets(patches, targets)
     weights = _depth_weights(settings, targets.depths)
     train, held, notes = hold_out(patches, settings)
     yield from notes
@@ -195,6 +224,25 @@ def multi_layer_loss(logits: Tensor, masks: Tensor, weights: tuple[float, ...]) 
         summed = F.cross_entropy(logits.float(), target, ignore_index=IGNORE, reduction="sum")
         total = total + weight / sum(weights) * summed / (target != IGNORE).sum().clamp_min(1)
     return total
+
+
+def _check_targets(patches: PatchSet, targets: PseudoMasks | TrueMasks) -> None:
+    """Refuse targets that do not belong to `patches`, before time is spent on them."""
+    if targets.classes.names != patches.classes.names:
+        raise DataError(
+            f"The masks are of the classes {', '.join(targets.classes.names)}; the patches have "
+            f"{', '.join(patches.classes.names)}. They must be the same, in the same order."
+        )
+    if isinstance(targets, TrueMasks):
+        check_trainable(replace(targets.patches, labels=patches.labels))
+        return
+    check_trainable(replace(patches, masks=None))  # true masks are not even opened
+    missing = [name for name in patches.names if not targets.has(name)]
+    if missing:
+        raise DataError(
+            f"{targets.folder} has no pseudo masks of {len(missing)} patches. Make the pseudo "
+            f"masks from the same patch set. Missing are:{listed(missing)}"
+        )
 
 
 def _depth_weights(settings: SegmenterSettings, depths: int) -> tuple[float, ...]:

@@ -32,7 +32,7 @@ def hold_out(
         raise DataError(f"{patches.root} has no patches of the split 'train'.")
     held = patches.of_split("val")
     if len(held):
-        return train, held, []
+        return train, _thinned(held, settings.validation_most), []
     if settings.validation_share == 0:
         return train, None, [Log("No patches are held out; the last epoch will be kept")]
     if len(set(train.groups)) < 2:
@@ -42,7 +42,14 @@ def hold_out(
         train, held = train.split_groups(settings.validation_share, settings.seed)
     except DataError as error:
         return train, None, [Log(f"{error} The last epoch will be kept.", "warning")]
-    return train, held, []
+    return train, _thinned(held, settings.validation_most), []
+
+
+def _thinned(patches: PatchSet, most: int) -> PatchSet:
+    """Return at most `most` patches, evenly chosen."""
+    if len(patches) <= most:
+        return patches
+    return patches.subset(np.linspace(0, len(patches) - 1, most).astype(int))
 
 
 def typical_size_px(patches: PatchSet, most: int = 64) -> int:

@@ -1,0 +1,103 @@
+"""``export``: results for QuPath and for a spreadsheet."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_wsss.cli.console import Terminal
+from napari_wsss.cli.options import Json, Mpp, Overwrite, Quiet
+
+__all__ = ["export", "register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("export")(export)
+
+
+def export(
+    result: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RESULT", help="Folder NAME.ome.zarr that 'segment' wrote.", show_default=False
+        ),
+    ],
+    geojson: Annotated[
+        Path | None,
+        typer.Option(
+            "--geojson",
+            metavar="FILE",
+            help="Outlines for QuPath, in pixels of the slide (.geojson or .geojson.gz).",
+            show_default=False,
+        ),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv",
+            metavar="FILE",
+            help="Areas per class, counted at full resolution.",
+            show_default=False,
+        ),
+    ] = None,
+    simplify: Annotated[
+        float,
+        typer.Option(
+            "--simplify",
+            min=0,
+            metavar="PX",
+            help="Straighten outlines by at most so many pixels of the result (0: exact).",
+        ),
+    ] = 0.0,
+    min_area: Annotated[
+        float,
+        typer.Option(
+            "--min-area",
+            min=0,
+            metavar="PX",
+            help="Leave out regions of fewer pixels of the result.",
+        ),
+    ] = 0.0,
+    mpp: Mpp = None,
+    overwrite: Overwrite = False,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Export a segmented slide as GeoJSON for QuPath, and its areas as CSV."""
+    if geojson is None and csv is None:
+        raise typer.BadParameter("give at least one of them", param_hint="--geojson / --csv")
+    terminal = Terminal(json, quiet=quiet)
+    from napari_wsss.cli.tables import area_table
+    from napari_wsss.files import check_absent
+    from napari_wsss.inference import SlideSegmentation
+    from napari_wsss.slides.resolution import validated_mpp
+    from napari_wsss.workflows import export_result
+
+    for file in (geojson, csv):
+        if file is not None:
+            check_absent(file, overwrite)
+    found = SlideSegmentation.open(result)
+    if mpp is not None:
+        # What was given is of the slide; a label pixel covers `downsample` of its pixels.
+        found = replace(found, mpp=validated_mpp(mpp) * math.sqrt(math.prod(found.downsample)))
+    with terminal.busy("Exporting"):
+        written = export_result(
+            found,
+            geojson=geojson,
+            csv=csv,
+            min_area_px=min_area,
+            simplify_px=simplify,
+            overwrite=overwrite,
+        )
+    if geojson is not None:
+        terminal.say(f"{written['features']} regions in {geojson}")
+    if csv is not None:
+        terminal.say(f"Areas in {csv}", area_table(written["areas"]))
+    terminal.summary(
+        {"result": result, "mpp": found.mpp, "geojson": geojson, "csv": csv, **written}
+    )

@@ -1,0 +1,307 @@
+"""The demo: every stage on a synthetic slide whose truth is known, in a few minutes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from napari_wsss import __version__
+from napari_wsss.cams import pseudo_mask_job, pseudo_mask_quality
+from napari_wsss.classes import IGNORE, ClassTable
+from napari_wsss.errors import OutputError
+from napari_wsss.evaluation import Evaluation, write_report
+from napari_wsss.files import write_atomic
+from napari_wsss.inference import Engine, SlideSegmentation, segment_job
+from napari_wsss.jobs import CancelToken, Event, Job, Log, run_job
+from napari_wsss.models import WsssModel
+from napari_wsss.patches import PatchSet, cut_patches_job
+from napari_wsss.samples import SyntheticSlide, synthetic_slide
+from napari_wsss.settings import ClassifierSettings, EncoderSettings, SegmenterSettings
+from napari_wsss.slides import open_slide
+from napari_wsss.training import TrueMasks, classifier_job, segmenter_job
+from napari_wsss.workflows.exports import export_result
+from napari_wsss.workflows.measure import evaluate_job
+from napari_wsss.workflows.report import curves, image_examples, patch_examples
+
+__all__ = ["DemoResult", "comparison_row", "demo_job", "run_demo"]
+
+#: Side of the regions that training images and test images are cut into (px).
+REGION_PX = 512
+PATCH_PX, STRIDE_PX = 128, 64
+EPOCHS, STEPS, BATCH = 6, 12, 16
+_RECORD = "demo.json"
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo found.
+
+    Attributes
+    ----------
+    table
+        One row per method, as in the report.
+    report
+        The HTML report.
+    seconds
+        Time of the whole run.
+    """
+
+    table: list[dict[str, Any]]
+    report: Path
+    seconds: float
+
+
+def run_demo(
+    out: str | Path,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    overwrite: bool = False,
+    on_event: Callable[[Event], object] | None = None,
+    cancel: CancelToken | None = None,
+) -> DemoResult:
+    """Run the whole method on synthetic slides and write everything to `out`.
+
+    One slide is cut into patches that keep only *which classes occur in them*; a classifier,
+    pseudo masks and a segmenter follow. The same network is trained on the true masks for
+    comparison. A second slide is segmented and measured.
+
+    Parameters
+    ----------
+    out
+        Folder of the results.
+    seed
+        Of slides and training.
+    device, overwrite, on_event, cancel
+        As in `train_classifier`.
+
+    Raises
+    ------
+    OutputError
+        If `out` holds other things than a demo, or a finished one with another seed and
+        `overwrite` is False.
+
+    Notes
+    -----
+    A finished demo with the same seed is not run again: its result is returned. An
+    interrupted one starts anew.
+    """
+    job = demo_job(Path(out), seed=seed, device=device, overwrite=overwrite, cancel=cancel)
+    return run_job(job, on_event)
+
+
+def demo_job(
+    out: Path,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    overwrite: bool = False,
+    cancel: CancelToken | None = None,
+) -> Job[DemoResult]:
+    """Yield the events of `run_demo`, which documents the parameters."""
+    began = time.perf_counter()
+    cancel = cancel or CancelToken()
+    earlier = _earlier(out, seed, overwrite)
+    if earlier is not None:
+        yield Log(f"This demo was run before; {out} is left as it is (--overwrite runs it anew)")
+        return earlier
+    shared: dict[str, Any] = {"device": device, "overwrite": True, "cancel": cancel}
+    yield Log("Drawing two synthetic slides: one to learn from, one to test on")
+    lesson = synthetic_slide((2048, 2048), seed=seed)
+    exam = synthetic_slide((1024, 1024), seed=seed + 1)
+    lesson_images, lesson_masks = save_regions(lesson, out / "train")
+    exam_images, exam_masks = save_regions(exam, out / "test")
+    exam.save(out / "test" / "slide")
+    classes = exam_classes = _value_table(lesson.classes)
+    patches: PatchSet = yield from cut_patches_job(
+        lesson_images,
+        lesson_masks,
+        classes,
+        out / "patches",
+        size_px=PATCH_PX,
+        stride_px=STRIDE_PX,
+        mpp=lesson.mpp,
+        overwrite=True,
+        cancel=cancel,
+    )
+    # From here to the pseudo masks only the patches' labels are known.
+    classifier = yield from classifier_job(
+        patches, out / "classifier.safetensors", _classifier_settings(seed), **shared
+    )
+    pseudo = yield from pseudo_mask_job(patches, classifier, out / "pseudo-masks", **shared)
+    weak = yield from segmenter_job(
+        patches, pseudo, out / "segmenter.safetensors", _segmenter_settings(seed), **shared
+    )
+    full = yield from segmenter_job(
+        patches,
+        TrueMasks(patches),
+        out / "fully-supervised.safetensors",
+        _segmenter_settings(seed),
+        **shared,
+    )
+    methods: dict[str, WsssModel] = {
+        "CAM only (patch labels)": classifier,
+        "napari-wsss (patch labels)": weak,
+        "same network, true masks": full,
+    }
+    evaluations: dict[str, Evaluation] = {}
+    for name, model in methods.items():
+        evaluations[name] = yield from evaluate_job(
+            model, exam_images, exam_masks, exam_classes, device=device, cancel=cancel
+        )
+        evaluations[name].write_json(out / "evaluation" / f"{_slug(name)}.json")
+    slide = open_slide(out / "test" / "slide" / "slide.tif", name="synthetic")
+    result = yield from segment_job(slide, weak, out / "results", **shared)
+    export_result(
+        result,
+        geojson=out / "results" / "synthetic.geojson.gz",
+        csv=out / "results" / "synthetic.csv",
+        min_area_px=16,
+        overwrite=True,
+    )
+    table = [comparison_row(name, e) for name, e in evaluations.items()]
+    quality = pseudo_mask_quality(pseudo, patches)
+    engines = {name: Engine(model, device=device) for name, model in methods.items()}
+    report = write_report(
+        out,
+        title="napari-wsss demo: from patch labels to a segmented slide",
+        classes=classes,
+        summary=_summary(patches, quality, result),
+        comparison=table,
+        evaluations=evaluations,
+        examples=[
+            *image_examples(engines, exam_images, exam_masks, exam_classes, most=3),
+            *patch_examples(classifier, patches, pseudo, with_truth=True, most=3),
+        ],
+        curves=curves(
+            {
+                "Classifier": out / "classifier.safetensors",
+                "Segmenter": out / "segmenter.safetensors",
+                "Fully supervised": out / "fully-supervised.safetensors",
+            }
+        ),
+        facts={"seed": str(seed), "patches": str(len(patches)), "µm/px": f"{lesson.mpp:g}"},
+    )
+    found = DemoResult(table, report, time.perf_counter() - began)
+    record = {"seed": seed, "version": __version__, "table": table, "seconds": found.seconds}
+    write_atomic(out / _RECORD, json.dumps(record, indent=1).encode())
+    return found
+
+
+def comparison_row(name: str, evaluation: Evaluation) -> dict[str, Any]:
+    """Return a row of the table that compares methods (fractions)."""
+    gate, oracle = evaluation["predicted_gate"], evaluation["oracle_labels"]
+    return {
+        "method": name,
+        "mIoU": gate.scores.miou,
+        "mIoU, oracle labels": oracle.scores.miou,
+        "FwIoU": gate.scores.fwiou,
+        "accuracy": gate.scores.accuracy,
+        "mean Dice": gate.scores.mean_dice,
+    }
+
+
+def save_regions(slide: SyntheticSlide, folder: Path) -> tuple[Path, Path]:
+    """Cut a slide into regions and save images and masks (glass as K); return both folders."""
+    images, masks = folder / "images", folder / "masks"
+    images.mkdir(parents=True, exist_ok=True)
+    masks.mkdir(exist_ok=True)
+    values = np.where(slide.truth == IGNORE, len(slide.classes), slide.truth).astype(np.uint8)
+    for y in range(0, slide.truth.shape[0], REGION_PX):
+        for x in range(0, slide.truth.shape[1], REGION_PX):
+            area = np.s_[y : y + REGION_PX, x : x + REGION_PX]
+            if (slide.truth[area] == IGNORE).all():
+                continue
+            Image.fromarray(slide.image[area]).save(images / f"y{y:04d}_x{x:04d}.png")
+            Image.fromarray(values[area]).save(masks / f"y{y:04d}_x{x:04d}.png")
+    return images, masks
+
+
+def _value_table(classes: ClassTable) -> ClassTable:
+    """Return the classes with the mask values that `save_regions` writes."""
+    return ClassTable.from_names(
+        classes.names,
+        list(range(len(classes))),
+        [c.color for c in classes.classes],
+        ignore=[len(classes)],
+    )
+
+
+def _classifier_settings(seed: int) -> ClassifierSettings:
+    return ClassifierSettings(
+        encoder=EncoderSettings(upscale=1.0),
+        epochs=EPOCHS,
+        steps_per_epoch=STEPS,
+        batch_size=BATCH,
+        seed=seed,
+    )
+
+
+def _segmenter_settings(seed: int) -> SegmenterSettings:
+    return SegmenterSettings(
+        encoder=EncoderSettings(upscale=1.0),
+        epochs=EPOCHS,
+        steps_per_epoch=STEPS,
+        batch_size=BATCH,
+        seed=seed,
+    )
+
+
+def _summary(patches: PatchSet, quality: Mapping[str, Any], result: SlideSegmentation) -> str:
+    deepest = quality["depths"][-1]
+    areas = ", ".join(
+        f"{row['class']} {row['area_mm2']:.3f} mm²"
+        for row in result.summary()["classes"]
+        if row["area_mm2"] is not None and row["class"] != "background"
+    )
+    return (
+        f"{len(patches)} patches of {PATCH_PX} px were labelled with the classes that occur in "
+        f"them ({int(patches.single_label.sum())} hold one class only). From these labels a "
+        "classifier was trained, its class activation maps became pseudo masks, and the "
+        "segmentation network learned from those. It is measured on another slide, beside the "
+        "same network trained on true masks.\n\n"
+        f"Pseudo masks of the training patches: mIoU {deepest['miou']:.3f} at the deepest map, "
+        f"{deepest['miou_multi_label']:.3f} on patches with several classes.\n\n"
+        f"Areas on the test slide: {areas}."
+    )
+
+
+def _slug(name: str) -> str:
+    return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
+
+
+def _earlier(out: Path, seed: int, overwrite: bool) -> DemoResult | None:
+    """Return the result of an earlier run with the same seed; make `out` ready otherwise.
+
+    Raises
+    ------
+    OutputError
+        If `out` holds something else, or a finished demo that differs.
+    """
+    if not out.exists() or not any(out.iterdir()):
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomic(out / _RECORD, json.dumps({"seed": seed}).encode())
+        return None
+    try:
+        record = json.loads((out / _RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise OutputError(
+            f"{out} is not empty and holds no demo. Choose another folder."
+        ) from None
+    finished = "table" in record
+    same = record.get("seed") == seed and record.get("version") == __version__
+    if finished and same and not overwrite:
+        return DemoResult(record["table"], out / "report.html", float(record["seconds"]))
+    if finished and not overwrite:
+        raise OutputError(
+            f"{out} holds a demo with other settings. Choose another folder, or replace it with "
+            "--overwrite."
+        )
+    return None

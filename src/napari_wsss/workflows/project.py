@@ -1,0 +1,382 @@
+"""All stages from one TOML file, skipping those that are done.
+
+::
+
+    [project]
+    dataset = "patches"          # or [cut] below, which makes it
+    out = "runs/lung"
+    seed = 0
+    mpp = 1.0                    # µm/px of the patches, where they do not say
+
+    [cut]                        # optional: patches from images with masks
+    images = "images"
+    masks = "masks"
+    classes = "classes.toml"
+    size_px = 112
+    stride_px = 56
+    min_share = 0.05
+
+    [classifier]                 # settings of each stage, all optional
+    [pseudo_masks]
+    [segmenter]
+    [inference]
+
+    [evaluate]                   # optional
+    images = "test/images"
+    masks = "test/masks"
+
+    [slides]                     # optional
+    paths = ["slides/a.svs"]
+    mpp = 0.25                   # where a slide does not say
+
+Paths are relative to the file.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from napari_wsss.cams import PseudoMasks, pseudo_mask_job
+from napari_wsss.errors import OutputError, SettingsError, listed
+from napari_wsss.files import write_atomic
+from napari_wsss.inference import SlideSegmentation, segment_job
+from napari_wsss.inference.result import result_path
+from napari_wsss.jobs import CancelToken, Event, Job, Log, run_job
+from napari_wsss.models import WsssModel, load_classifier, load_segmenter
+from napari_wsss.patches import PatchSet, cut_patches_job, load_patches
+from napari_wsss.settings import (
+    ClassifierSettings,
+    EvaluationSettings,
+    InferenceSettings,
+    PseudoMaskSettings,
+    SegmenterSettings,
+)
+from napari_wsss.slides import open_slide
+from napari_wsss.training import classifier_job, segmenter_job
+from napari_wsss.training.loop import fingerprint
+from napari_wsss.workflows.exports import export_result
+from napari_wsss.workflows.measure import evaluate_job
+from napari_wsss.workflows.report import report_evaluation
+
+__all__ = ["ProjectFile", "project_job", "run_project"]
+
+T = TypeVar("T")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Project(_Part):
+    out: Path
+    dataset: Path | None = None
+    seed: int = Field(0, ge=0)
+    mpp: float | None = Field(None, gt=0)
+
+
+class _Cut(_Part):
+    images: Path
+    masks: Path
+    classes: Path
+    size_px: int = Field(112, ge=8)
+    stride_px: int = Field(56, ge=1)
+    min_share: float = Field(0.05, ge=0, le=1)
+    glass: Literal["auto", "ignore", "tissue"] = "auto"
+
+
+class _Evaluate(_Part):
+    images: Path
+    masks: Path
+    mpp: float | None = Field(None, gt=0)
+    settings: EvaluationSettings = EvaluationSettings()
+
+
+class _Slides(_Part):
+    paths: tuple[Path, ...]
+    mpp: float | None = Field(None, gt=0)
+    model_mpp: float | None = Field(None, gt=0)
+
+
+class ProjectFile(_Part):
+    """The parsed and validated file; paths are as written."""
+
+    project: _Project
+    cut: _Cut | None = None
+    classifier: ClassifierSettings = ClassifierSettings()
+    pseudo_masks: PseudoMaskSettings = PseudoMaskSettings()
+    segmenter: SegmenterSettings = SegmenterSettings()
+    inference: InferenceSettings = InferenceSettings()
+    evaluate: _Evaluate | None = None
+    slides: _Slides | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> ProjectFile:
+        """Read a project file; SettingsError lists everything that is not understood."""
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise SettingsError(f"There is no project file {path}.") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SettingsError(f"{path} cannot be read as TOML: {error}") from error
+        try:
+            file = cls.model_validate(data)
+        except ValidationError as error:
+            rows = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+            raise SettingsError(f"{path} is not a valid project:{listed(rows)}") from None
+        if (file.project.dataset is None) == (file.cut is None):
+            raise SettingsError(f"{path}: give either project.dataset or a [cut] section.")
+        return file
+
+
+@dataclass
+class _Stages:
+    """Which stages are done, kept in ``stages.json`` of the project's output."""
+
+    out: Path
+    overwrite: bool
+
+    @property
+    def _file(self) -> Path:
+        return self.out / "stages.json"
+
+    def marks(self) -> dict[str, str]:
+        """Return the mark of every finished stage."""
+        try:
+            return dict(json.loads(self._file.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise OutputError(f"{self._file} cannot be read: {error}") from error
+
+    def is_done(self, stage: str, mark: str, output: Path) -> bool:
+        """Whether `stage` was finished with these inputs.
+
+        Raises
+        ------
+        OutputError
+            If it was finished with others, and may not be replaced.
+        """
+        if not output.exists():
+            return False
+        known = self.marks().get(stage)
+        if known == mark:
+            return True
+        if known is not None and not self.overwrite:
+            raise OutputError(
+                f"The stage {stage!r} was done with other data or settings ({output}). Choose "
+                "another project.out, or make it again with --overwrite."
+            )
+        return False
+
+    def finish(self, stage: str, mark: str) -> None:
+        """Remember that `stage` is done."""
+        write_atomic(self._file, json.dumps({**self.marks(), stage: mark}, indent=1).encode())
+
+
+def run_project(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+    on_event: Callable[[Event], object] | None = None,
+    cancel: CancelToken | None = None,
+) -> dict[str, Any]:
+    """Run all stages of a project file; see the module's text for its form.
+
+    Returns
+    -------
+    dict
+        ``stages`` (name -> "done" or "skipped") and, where asked for, ``evaluation`` and
+        ``slides``.
+
+    Raises
+    ------
+    SettingsError
+        If the file is not understood.
+    WsssError
+        Whatever a stage raises; the stages before it stay done.
+    """
+    job = project_job(Path(path), device=device, overwrite=overwrite, cancel=cancel)
+    return run_job(job, on_event)
+
+
+def project_job(
+    path: Path,
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+    cancel: CancelToken | None = None,
+) -> Job[dict[str, Any]]:
+    """Yield the events of `run_project`, which documents the parameters."""
+    path = Path(path)
+    file = ProjectFile.read(path)
+    home = path.resolve().parent
+    out = home / file.project.out
+    out.mkdir(parents=True, exist_ok=True)
+    stages = _Stages(out, overwrite)
+    outcome: dict[str, str] = {}
+    shared: dict[str, Any] = {"device": device, "cancel": cancel}
+
+    def stage(
+        name: str, mark: str, output: Path, make: Callable[[bool], Job[T]], load: Callable[[], T]
+    ) -> Job[T]:
+        """Run `make`, or `load` what an earlier run made."""
+        if stages.is_done(name, mark, output):
+            yield Log(f"{name}: already done")
+            outcome[name] = "skipped"
+            return load()
+        replace = overwrite and name in stages.marks()
+        made = yield from make(replace)
+        stages.finish(name, mark)
+        outcome[name] = "done"
+        return made
+
+    patches = yield from _patches(file, home, out, stage, cancel)
+    seed = {"seed": file.project.seed}
+    first = file.classifier.changed(**seed)
+    second = file.segmenter.changed(**seed)
+    chain = fingerprint(patches.fingerprint, patches.mpp, first.model_dump_json())
+    target = out / "classifier.safetensors"
+    classifier = yield from stage(
+        "classifier",
+        chain,
+        target,
+        lambda replace: classifier_job(patches, target, first, overwrite=replace, **shared),
+        lambda: load_classifier(target),
+    )
+    chain = fingerprint(chain, file.pseudo_masks.model_dump_json())
+    folder = out / "pseudo-masks"
+    pseudo = yield from stage(
+        "pseudo-masks",
+        chain,
+        folder / "pseudo_masks.json",
+        lambda replace: pseudo_mask_job(
+            patches, classifier, folder, file.pseudo_masks, overwrite=replace, **shared
+        ),
+        lambda: PseudoMasks(folder),
+    )
+    chain = fingerprint(chain, second.model_dump_json())
+    final = out / "segmenter.safetensors"
+    model = yield from stage(
+        "segmenter",
+        chain,
+        final,
+        lambda replace: segmenter_job(patches, pseudo, final, second, overwrite=replace, **shared),
+        lambda: load_segmenter(final),
+    )
+    result: dict[str, Any] = {"stages": outcome, "out": str(out)}
+    if file.evaluate is not None:
+        result["evaluation"] = yield from _evaluation(file, home, out, model, device, cancel)
+        outcome["evaluate"] = "done"
+    if file.slides is not None:
+        result["slides"] = yield from _slides(file, home, out, model, chain, stage, shared)
+    return result
+
+
+def _patches(
+    file: ProjectFile, home: Path, out: Path, stage: Callable[..., Job], cancel: CancelToken | None
+) -> Job[PatchSet]:
+    """Load the patch set, or cut it first."""
+    if file.cut is None:
+        assert file.project.dataset is not None
+        return load_patches(home / file.project.dataset, mpp=file.project.mpp)
+    cut, target = file.cut, out / "patches"
+    made: PatchSet = yield from stage(
+        "cut",
+        fingerprint(cut.model_dump_json(), file.project.mpp),
+        target,
+        lambda replace: cut_patches_job(
+            home / cut.images,
+            home / cut.masks,
+            home / cut.classes,
+            target,
+            size_px=cut.size_px,
+            stride_px=cut.stride_px,
+            min_share=cut.min_share,
+            glass=cut.glass,
+            mpp=file.project.mpp,
+            overwrite=replace,
+            cancel=cancel,
+        ),
+        lambda: load_patches(target),
+    )
+    return made
+
+
+def _evaluation(
+    file: ProjectFile,
+    home: Path,
+    out: Path,
+    model: WsssModel,
+    device: str,
+    cancel: CancelToken | None,
+) -> Job[Mapping[str, Any]]:
+    assert file.evaluate is not None
+    part = file.evaluate
+    images, masks = home / part.images, home / part.masks
+    found = yield from evaluate_job(
+        model,
+        images,
+        masks,
+        settings=part.settings,
+        inference=file.inference,
+        mpp=part.mpp,
+        device=device,
+        cancel=cancel,
+    )
+    found.write_json(out / "evaluation.json")
+    report_evaluation(found, model, images, masks, out, mpp=part.mpp, device=device)
+    return found.to_dict()
+
+
+def _slides(
+    file: ProjectFile,
+    home: Path,
+    out: Path,
+    model: WsssModel,
+    chain: str,
+    stage: Callable[..., Job],
+    shared: dict[str, Any],
+) -> Job[dict[str, Any]]:
+    assert file.slides is not None
+    part = file.slides
+    summaries: dict[str, Any] = {}
+    for source in part.paths:
+        slide = open_slide(home / source, mpp=part.mpp)
+        target = result_path(out / "slides", slide.name)
+
+        def make(replace: bool, slide: Any = slide) -> Job[SlideSegmentation]:
+            return segment_job(
+                slide,
+                model,
+                out / "slides",
+                file.inference,
+                model_mpp=part.model_mpp,
+                overwrite=replace,
+                **shared,
+            )
+
+        mark = fingerprint(chain, slide.fingerprint, slide.mpp, file.inference.model_dump_json())
+        result: SlideSegmentation = yield from stage(
+            f"slide {slide.name}",
+            mark,
+            target / "run.json",
+            make,
+            lambda target=target: SlideSegmentation.open(target),
+        )
+        base = out / "slides" / slide.name
+        export_result(
+            result,
+            geojson=base.with_name(f"{base.name}.geojson.gz"),
+            csv=base.with_name(f"{base.name}.csv"),
+            overwrite=True,
+        )
+        summaries[slide.name] = result.summary()
+    return summaries

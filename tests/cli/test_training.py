@@ -1,0 +1,93 @@
+"""``train-classifier``, ``pseudo-masks`` and ``train-segmenter`` on tiny patches."""
+
+import json
+
+import pytest
+
+from napari_wsss.models import read_info
+
+
+def test_the_classifier_and_its_summary(cli, dataset, tiny, tmp_path):
+    out = tmp_path / "c.safetensors"
+    result = cli("train-classifier", dataset, "--out", out, *tiny, "--seed", 5, "--json", "-")
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    assert summary["model"] == str(out)
+    assert summary["kind"] == "classifier"
+    assert summary["classes"] == ["tumour", "stroma"]
+    assert summary["mpp"] == 0.5
+    assert summary["epochs"] == 1
+    assert summary["metrics"]["loss"] > 0
+    info = read_info(out)
+    assert (info.seed, info.encoder.output_stride, info.patch_size_px) == (5, 32, 32)
+
+
+def test_an_existing_model_is_kept_without_overwrite(cli, dataset, classifier, tiny):
+    before = classifier.read_bytes()
+    result = cli("train-classifier", dataset, "--out", classifier, *tiny)
+    assert result.exit_code == 1
+    assert "--overwrite" in result.stderr
+    assert classifier.read_bytes() == before
+
+
+def test_mpp_of_the_patches_can_be_given(cli, dataset, tiny, tmp_path):
+    out = tmp_path / "c.safetensors"
+    assert cli("train-classifier", dataset, "--out", out, *tiny, "--mpp", 0.25).exit_code == 0
+    assert read_info(out).mpp == 0.25
+
+
+def test_pseudo_masks_are_measured_on_demand(cli, dataset, classifier, tmp_path):
+    args = ("pseudo-masks", dataset, "--classifier", classifier, "--out", tmp_path / "p")
+    result = cli(*args, "--check-against", dataset / "masks", "--json", tmp_path / "s.json")
+    assert result.exit_code == 0, result.output
+    assert "where all depths agree" in result.stdout
+    summary = json.loads((tmp_path / "s.json").read_text("utf-8"))
+    assert summary["patches"] == 18
+    assert [row["depth"] for row in summary["quality"]["depths"]] == [1, 2, 3]
+    assert 0 <= summary["quality"]["depths"][-1]["miou"] <= 1
+
+
+def test_masks_to_check_against_must_exist_before_work(cli, dataset, classifier, tmp_path):
+    out = tmp_path / "p"
+    args = ("pseudo-masks", dataset, "--classifier", classifier, "--out", out)
+    result = cli(*args, "--check-against", tmp_path / "none")
+    assert result.exit_code == 1
+    assert "There is no folder of masks" in result.stderr
+    assert not out.exists()
+
+
+def test_a_segmenter_is_no_classifier(cli, dataset, segmenter, tmp_path):
+    result = cli("pseudo-masks", dataset, "--classifier", segmenter, "--out", tmp_path / "p")
+    assert result.exit_code == 1
+    assert "segmenter" in result.stderr
+    assert not (tmp_path / "p").exists()
+
+
+def test_supervision_is_what_was_asked_for(cli, dataset, segmenter, tiny, tmp_path):
+    assert read_info(segmenter).supervision == "pseudo masks"
+    out = tmp_path / "full.safetensors"
+    result = cli("train-segmenter", dataset, "--masks", dataset / "masks", "--out", out, *tiny)
+    assert result.exit_code == 0, result.output
+    assert read_info(out).supervision == "true masks"
+    assert "from true masks" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [("--masks", "There is no folder of masks"), ("--pseudo-masks", "holds no pseudo masks")],
+)
+def test_missing_targets_are_named(cli, dataset, tiny, tmp_path, option, words):
+    out = tmp_path / "m.safetensors"
+    result = cli("train-segmenter", dataset, option, tmp_path / "none", "--out", out, *tiny)
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert not out.exists()
+
+
+def test_a_pickle_is_refused_as_a_model(cli, dataset, tmp_path):
+    model = tmp_path / "m.safetensors"
+    model.write_bytes(b"\x80\x04cos\nsystem\n(S'touch pwned'\ntR.")
+    result = cli("pseudo-masks", dataset, "--classifier", model, "--out", tmp_path / "p")
+    assert result.exit_code == 1
+    assert "m.safetensors" in result.stderr
+    assert not (tmp_path / "pwned").exists()

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_wsss.errors import OutputError, SettingsError
+from napari_wsss.workflows import run_project
+
+TINY = """
+epochs = 1
+steps_per_epoch = 1
+batch_size = 2
+"""
+
+
+def project(folder: Path, draw) -> Path:
+    """Write a project with images of two tissues and a slide."""
+    draw(folder / "data", 4)
+    rng = np.random.default_rng(1)
+    slide = rng.integers(60, 200, (150, 130, 3)).astype(np.uint8)
+    Image.fromarray(slide).save(folder / "slide.png")
+    file = folder / "project.toml"
+    file.write_text(
+        f"""
+[project]
+out = "run"
+seed = 3
+mpp = 1.0
+[cut]
+images = "data/images"
+masks = "data/masks"
+classes = "data/classes.toml"
+size_px = 48
+stride_px = 48
+[classifier]
+{TINY}
+[classifier.encoder]
+upscale = 1.0
+[segmenter]
+{TINY}
+[segmenter.encoder]
+upscale = 1.0
+[evaluate]
+images = "data/images"
+masks = "data/masks"
+[slides]
+paths = ["slide.png"]
+mpp = 1.0
+"""
+    )
+    return file
+
+
+def test_all_stages_run_once_and_are_then_skipped(tmp_path, draw_pictures):
+    file = project(tmp_path, draw_pictures)
+    first = run_project(file)
+    assert set(first["stages"].values()) == {"done"}
+    assert first["slides"]["slide"]["shape"] == [150, 130]
+    run = tmp_path / "run"
+    for name in ("evaluation.json", "report.html", "slides/slide.csv", "slides/slide.geojson.gz"):
+        assert (run / name).stat().st_size > 100, name
+    weights = (run / "segmenter.safetensors").read_bytes()
+    second = run_project(file)
+    skipped = {k for k, v in second["stages"].items() if v == "skipped"}
+    assert skipped == {"cut", "classifier", "pseudo-masks", "segmenter", "slide slide"}
+    assert (run / "segmenter.safetensors").read_bytes() == weights
+
+    # Changed settings are not silently used with old results, nor old results deleted.
+    file.write_text(file.read_text().replace("seed = 3", "seed = 4"))
+    with pytest.raises(OutputError, match="classifier"):
+        run_project(file)
+    assert (run / "segmenter.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('[project]\nout = "x"\n', "either project.dataset"),
+        ('[project]\nout = "x"\ndataset = "d"\nsed = 1\n', "project.sed"),
+        ('[project]\nout = "x"\ndataset = "d"\n[classifier]\nepochs = 0\n', "classifier.epochs"),
+        ("[project\n", "TOML"),
+    ],
+)
+def test_files_that_are_not_understood_say_where(tmp_path, text, named):
+    file = tmp_path / "p.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=named):
+        run_project(file)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(SettingsError, match="no project file"):
+        run_project(tmp_path / "none.toml")
