@@ -9,7 +9,7 @@ from pathlib import Path
 
 from napari_wsss.errors import OutputError
 
-__all__ = ["check_absent", "output_error", "write_atomic"]
+__all__ = ["check_absent", "check_writable", "output_error", "write_atomic"]
 
 
 def check_absent(path: Path, overwrite: bool) -> None:
@@ -19,6 +19,19 @@ def check_absent(path: Path, overwrite: bool) -> None:
             f"{path} exists and is left as it is. Choose another name, or allow it to be "
             "replaced with --overwrite."
         )
+
+
+def check_writable(path: Path) -> None:
+    """Raise OutputError if `path` could not be written, before hours are spent on it.
+
+    Its folder is made if it is not there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent):
+            pass
+    except OSError as error:
+        raise output_error(path, error) from error
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:

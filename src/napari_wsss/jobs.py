@@ -88,12 +88,12 @@ class CancelToken:
         """Whether `cancel` was called."""
         return self._flag.is_set()
 
-    def raise_if_cancelled(self) -> None:
-        """Raise `CancelledError` if `cancel` was called."""
+    def raise_if_cancelled(
+        self, then: str = "What was finished is kept; start it again to go on."
+    ) -> None:
+        """Raise `CancelledError` if `cancel` was called; `then` says what can be done next."""
         if self.cancelled:
-            raise CancelledError(
-                "The job was cancelled. What was finished is kept; start it again to go on."
-            )
+            raise CancelledError(f"The job was cancelled. {then}")
 
 
 def run_job(job: Job[T], on_event: Callable[[Event], Any] | None = None) -> T:

@@ -78,6 +78,16 @@ def test_resumed_work_begins_where_it_is():
         assert view._bars.tasks[0].speed is None  # nothing was done yet in this run
 
 
+def test_a_stage_that_runs_again_counts_its_time_anew():
+    console = Console(file=io.StringIO(), force_terminal=True)
+    with LiveView(console) as view:
+        view.show(Progress("train", 2, 2))
+        first = view._bars.tasks[0].id
+        view.show(Progress("train", 1, 2))
+        view.show(Progress("train", 2, 2))
+        assert [task.id for task in view._bars.tasks] == [first + 1]
+
+
 def test_epoch_text_leaves_out_what_is_not_there():
     assert epoch_text(EpochEnd(1, 2)) == "Epoch 1/2"
 

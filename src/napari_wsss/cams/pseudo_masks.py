@@ -20,6 +20,7 @@ from napari_wsss.errors import DataError, ModelError, OutputError, listed
 from napari_wsss.files import output_error
 from napari_wsss.jobs import CancelToken, Event, Job, Log, Progress, run_job
 from napari_wsss.models import Classifier
+from napari_wsss.models.base import check_resolution
 from napari_wsss.models.device import autocast, choose_device, describe_device, prepare_process
 from napari_wsss.patches import PatchSet
 from napari_wsss.settings import PseudoMaskSettings
@@ -103,6 +104,7 @@ def pseudo_mask_job(
             f"The classifier knows {', '.join(classifier.classes.names)}; the patches have "
             f"{', '.join(patches.classes.names)}. They must be the same, in the same order."
         )
+    check_resolution(classifier, patches.mpp)
     unlabelled = [n for n, row in zip(patches.names, patches.labels, strict=True) if not row.any()]
     if unlabelled:
         raise DataError(

@@ -61,6 +61,7 @@ class View:
     def __init__(self, console: Console, quiet: bool = False) -> None:
         self.console = console
         self.quiet = quiet
+        self._last: jobs.Progress | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -85,10 +86,13 @@ class View:
         elif isinstance(event, EpochEnd):
             self._line(Text(epoch_text(event), style="bold" if event.best else ""))
         elif isinstance(event, jobs.Progress):
-            self.progress(event)
+            last, self._last = self._last, event
+            # A stage that was finished and reports again is another run of it.
+            begins = last is None or last.stage != event.stage or last.done >= last.total
+            self.progress(event, begins)
 
-    def progress(self, event: jobs.Progress) -> None:
-        """Show how far a stage is."""
+    def progress(self, event: jobs.Progress, begins: bool) -> None:
+        """Show how far a stage is; `begins` with its first event."""
 
     def _line(self, text: Text) -> None:
         self.console.print(text, soft_wrap=True)
@@ -99,15 +103,14 @@ class LinesView(View):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._stage = ""
         self._began = self._printed = 0.0
         self._first = 0
 
-    def progress(self, event: jobs.Progress) -> None:
+    def progress(self, event: jobs.Progress, begins: bool) -> None:
         """Print a line when a stage begins, ends, and every few seconds between."""
         now = time.monotonic()
-        if event.stage != self._stage:
-            self._stage, self._first, self._began = event.stage, event.done, now
+        if begins:
+            self._first, self._began = event.done, now
         elif event.done < event.total and now - self._printed < _LINE_EVERY:
             return
         self._printed = now
@@ -136,7 +139,6 @@ class LiveView(View):
             console=console,
             transient=True,
         )
-        self._stage = ""
         self._task: TaskID | None = None
 
     def __enter__(self) -> Self:
@@ -151,13 +153,12 @@ class LiveView(View):
     ) -> None:
         self._bars.stop()
 
-    def progress(self, event: jobs.Progress) -> None:
+    def progress(self, event: jobs.Progress, begins: bool) -> None:
         """Move the bar; a new stage gets a new one."""
-        if self._task is None or event.stage != self._stage:
+        if self._task is None or begins:
             if self._task is not None:
                 self._bars.remove_task(self._task)
             # Begun with what is done already, so that resumed work does not spoil the estimate.
-            self._stage = event.stage
             self._task = self._bars.add_task(event.stage, total=event.total, completed=event.done)
         else:
             self._bars.update(self._task, completed=event.done, total=event.total)

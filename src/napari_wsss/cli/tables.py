@@ -47,7 +47,7 @@ def evaluation_tables(evaluation: Mapping[str, Any]) -> tuple[Table, Table]:
 
 def metrics_table(metrics: Mapping[str, float]) -> Table:
     """Return the validation metrics of a model."""
-    table = _table("Metric on held-out patches", "value")
+    table = _table("Metric of the kept epoch", "value")
     for name, value in metrics.items():
         table.add_row(Text(name), f"{value:.4f}")
     return table

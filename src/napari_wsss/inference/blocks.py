@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_wsss.errors import MissingResolutionError
+from napari_wsss.errors import MissingResolutionError, ModelError
 from napari_wsss.inference.source import Source, slide_source
 from napari_wsss.models import WsssModel
 from napari_wsss.settings import InferenceSettings
@@ -65,6 +65,11 @@ class SlidePlan:
             If the µm/px of slide or model is not known.
         """
         mpp = model_mpp if model_mpp is not None else model.mpp
+        if model_mpp is not None and model.mpp not in (None, model_mpp):
+            raise ModelError(
+                f"The model was trained at {model.mpp:g} µm/px and cannot be run at "
+                f"{model_mpp:g}. Leave out --model-mpp."
+            )
         if mpp is None:
             raise MissingResolutionError(
                 "The model does not say at how many µm/px it was trained, because its patches "

@@ -17,7 +17,14 @@ from napari_wsss.errors import SlideError
 from napari_wsss.inference.blocks import CHUNK_PX, SlidePlan
 from napari_wsss.inference.engine import Engine
 from napari_wsss.inference.predict import predict_block
-from napari_wsss.inference.result import NOT_COMPUTED, make_room, read_run, result_path, write_run
+from napari_wsss.inference.result import (
+    NOT_COMPUTED,
+    UNFINISHED,
+    make_room,
+    read_run,
+    result_path,
+    write_run,
+)
 from napari_wsss.inference.slide import run_record
 from napari_wsss.jobs import BlockDone, CancelToken, Event, Job, Log, Progress, run_job
 from napari_wsss.models import Classifier
@@ -153,7 +160,7 @@ def map_job(
     )
     sums, pixels = np.zeros(len(classes)), 0
     for done, block in enumerate(blocks, 1):
-        cancel.raise_if_cancelled()
+        cancel.raise_if_cancelled(UNFINISHED)
         at = (block.y, block.x, block.height, block.width)
         stored = np.zeros((len(classes), *at[2:]), np.uint8)
         if block.tissue:
@@ -167,7 +174,7 @@ def map_job(
         yield BlockDone(*at)
         yield Progress("Maps", done, len(blocks))
     for done, total in pyramid.build_steps("mean", ignore=(NOT_COMPUTED,)):
-        cancel.raise_if_cancelled()
+        cancel.raise_if_cancelled(UNFINISHED)
         yield Progress("Pyramid", done, total)
     summary = {
         "shape": list(plan.shape),

@@ -25,6 +25,8 @@ __all__ = ["BACKGROUND", "LABELS", "NOT_COMPUTED", "RUN_FILE", "SlideSegmentatio
 
 LABELS = "labels/segmentation"
 RUN_FILE = "run.json"
+#: What a cancelled run leaves.
+UNFINISHED = "The result is marked unfinished; make it again with --overwrite."
 #: Stored labels: class index + 1, and two values that are no class.
 BACKGROUND, NOT_COMPUTED = 0, 255
 

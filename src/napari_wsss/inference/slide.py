@@ -17,6 +17,7 @@ from napari_wsss.inference.gate import GateGrid
 from napari_wsss.inference.predict import predict_block
 from napari_wsss.inference.result import (
     NOT_COMPUTED,
+    UNFINISHED,
     SlideSegmentation,
     class_shares,
     make_room,
@@ -131,7 +132,7 @@ def segment_job(
         f"{sum(b.tissue for b in blocks)} with tissue, on {describe_device(engine.device)}"
     )
     for done, block in enumerate(blocks, 1):
-        cancel.raise_if_cancelled()
+        cancel.raise_if_cancelled(UNFINISHED)
         at = (block.y, block.x, block.height, block.width)
         stored = np.zeros(at[2:], np.uint8)
         doubt = np.zeros(at[2:], np.uint8)
@@ -148,7 +149,7 @@ def segment_job(
     for pyramid, method in ((labels, "mode"), (uncertainty, "mean")):
         steps = pyramid.build_steps(method, ignore=(NOT_COMPUTED,))  # type: ignore[arg-type]
         for done, total in steps:
-            cancel.raise_if_cancelled()
+            cancel.raise_if_cancelled(UNFINISHED)
             yield Progress("Pyramid", done, total)
     seconds = time.perf_counter() - began
     mpp = plan.grid.mpp

@@ -9,10 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_wsss.classes import ClassTable
+from napari_wsss.errors import ModelError
 from napari_wsss.models.encoder import Encoder
 from napari_wsss.models.info import ModelInfo
 
-__all__ = ["DenseOutput", "WsssModel"]
+__all__ = ["DenseOutput", "WsssModel", "check_resolution"]
+
+#: Images within this factor of the model's µm/px look alike to it.
+_MPP_TOLERANCE = 1.1
 
 
 class DenseOutput(NamedTuple):
@@ -83,3 +87,17 @@ class WsssModel(nn.Module):
     def dense(self, x: Tensor) -> DenseOutput:
         """Turn images (N, 3, H, W) with values 0 to 1 into a `DenseOutput`."""
         raise NotImplementedError
+
+
+def check_resolution(model: WsssModel, mpp: float | None) -> None:
+    """Raise ModelError if images of `mpp` µm/px are not what `model` was trained on.
+
+    Unknown resolutions, of either, are not compared.
+    """
+    if mpp is None or model.mpp is None:
+        return
+    if not 1 / _MPP_TOLERANCE <= mpp / model.mpp <= _MPP_TOLERANCE:
+        raise ModelError(
+            f"The model was trained at {model.mpp:g} µm/px; these patches have {mpp:g} µm/px. "
+            "Use patches of the model's resolution, or train a model at theirs."
+        )

@@ -127,11 +127,11 @@ def _write(
     band = chunk * _BAND_CHUNKS
     corners = [(y, x) for y in range(0, height, band) for x in range(0, width, band)]
     for done, (y, x) in enumerate(corners, 1):
-        cancel.raise_if_cancelled()
+        cancel.raise_if_cancelled("Nothing was written.")
         # dask reads the blocks of this band in threads; only the band is ever in memory.
         pixels = np.asarray(slide.levels[0][y : y + band, x : x + band].compute())
         pyramid.write(y, x, np.moveaxis(pixels, -1, 0))
         yield Progress("convert", done, len(corners))
     for done, total in pyramid.build_steps("mean"):
-        cancel.raise_if_cancelled()
+        cancel.raise_if_cancelled("Nothing was written.")
         yield Progress("pyramid", done, total)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from napari_wsss.errors import TrainingError
-from napari_wsss.files import check_absent, write_atomic
+from napari_wsss.files import check_absent, check_writable, write_atomic
 from napari_wsss.jobs import CancelToken, EpochEnd, Job, Log, Progress
 from napari_wsss.models import WsssModel, save_model
 from napari_wsss.models.device import autocast, choose_device, describe_device, prepare_process
@@ -106,6 +106,7 @@ def fit(
         If cancelled; the finished epochs are kept.
     """
     check_absent(out, overwrite)
+    check_writable(out)
     prepare_process()
     where = choose_device(device)
     cancel = cancel or CancelToken()

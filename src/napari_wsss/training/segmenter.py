@@ -192,7 +192,9 @@ def segmenter_job(
 
     count = f"{len(train)} patches" + ("" if held is None else f", {len(held)} held out")
     yield Log(f"Training the segmenter from {targets.supervision} on {count}")
-    phase = Phase("Segmenter", batches, steps, loss, validate, "target_miou")
+    phase = Phase(
+        f"Segmenter ({targets.supervision})", batches, steps, loss, validate, "target_miou"
+    )
     mark = fingerprint(
         "segmenter", patches.fingerprint, targets.fingerprint, settings.model_dump_json()
     )
