@@ -19,6 +19,7 @@ from napari_wsss.workflows.measure import predict_image
 
 
 def main(demo: Path, out: Path) -> None:
+    """Show an unseen region, its truth, and what each of the demo's models makes of it."""
     image = np.asarray(Image.open(demo / "test" / "images" / "y0000_x0000.png"))
     values = np.asarray(Image.open(demo / "test" / "masks" / "y0000_x0000.png"))
     models = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -34,7 +36,7 @@ def test_mu_is_off_for_three_epochs_then_decays_to_its_floor():
     values = [pda_mu(settings, epoch) for epoch in range(60)]
     assert values[:3] == [None, None, None]
     assert values[3:5] == pytest.approx([0.985, 0.985**2])
-    assert all(b == pytest.approx(0.985 * a) for a, b in zip(values[3:30], values[4:31]))
+    assert all(b == pytest.approx(0.985 * a) for a, b in pairwise(values[3:31]))
     assert values[-1] == min(values[3:]) == 0.65
     assert pda_mu(PDASettings(enabled=False), 10) is None
 
@@ -119,7 +121,7 @@ def test_without_balance_every_patch_comes_before_any_comes_again(steps):
     batches = draw(labels, 4, steps, 0.0, 5)
     assert len(batches) == (steps or 3)
     assert all(len(b) == 4 for b in batches)
-    flat = sum(batches, [])
+    flat = np.concatenate(batches)
     counts = np.bincount(flat, minlength=10)
     assert counts.max() - counts.min() <= 1
 
@@ -260,7 +262,7 @@ def test_the_schedule_warms_up_and_ends_at_nothing():
     rates = [factor(settings, step, 100) for step in range(100)]
     assert rates[:10] == pytest.approx([(i + 1) / 11 for i in range(10)])
     assert rates[10] == 1.0
-    assert all(b < a for a, b in zip(rates[10:], rates[11:]))
+    assert all(b < a for a, b in pairwise(rates[10:]))
     assert 0 < rates[-1] < 0.001
     assert factor(settings, 100, 100) == pytest.approx(0)
 

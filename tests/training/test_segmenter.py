@@ -52,9 +52,7 @@ def test_it_learns_from_pseudo_masks_without_opening_a_true_one(
     out = tmp_path / "s.safetensors"
     model = train_segmenter(patches, pseudo, out, settings, on_event=events.append)
     ends = [e.metrics for e in events if isinstance(e, EpochEnd)]
-    print(ends)
-    assert ends[-1]["loss"] < 0.7 * ends[0]["loss"]
-    assert max(e["target_miou"] for e in ends) > 0.6
+    assert ends[-1]["target_miou"] > 0.9 > ends[0]["target_miou"]
     assert model.info.metrics["target_miou"] == max(e["target_miou"] for e in ends)
     assert model.info.supervision == "pseudo masks"
     assert model.info.architecture == {"decoder": "unet", "decoder_channels": 16}
@@ -85,8 +83,9 @@ def test_a_resumed_run_equals_one_that_never_stopped(
     cancel = CancelToken()
     job = segmenter_job(patches, pseudo, tmp_path / "two.safetensors", settings, cancel=cancel)
     for event in job:
-        if isinstance(event, Progress) and event.stage == "Segmenter" and event.done == 3:
+        if isinstance(event, Progress) and event.stage.startswith("Segmenter") and event.done == 3:
             job.close()
+    torch.manual_seed(99)  # the state of the global generator must not matter
     resumed = train_segmenter(patches, pseudo, tmp_path / "two.safetensors", settings)
     state = resumed.state_dict()
     assert all(torch.equal(v, state[k]) for k, v in straight.state_dict().items())

@@ -91,7 +91,7 @@ def _transparent(model: WsssModel) -> WsssModel:
 
 
 def _extent(probe: WsssModel, length: int, step: int, axis: int) -> int | None:
-    """Return how far the middle `step` rows (axis 2) or columns (axis 3) see.
+    """Return how far beyond themselves the middle `step` rows (axis 2) or columns (3) see.
 
     None if they see to the border of an input of `length`.
     """
@@ -112,7 +112,7 @@ def _extent(probe: WsssModel, length: int, step: int, axis: int) -> int | None:
     first, last = int(seen.min()), int(seen.max())
     if first == 0 or last == length - 1:
         return None
-    return max(start + step - first, last + 1 - start)
+    return max(start - first, last + 1 - (start + step), 0)
 
 
 @torch.inference_mode()

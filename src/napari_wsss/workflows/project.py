@@ -232,8 +232,8 @@ def project_job(
             yield Log(f"{name}: already done")
             outcome[name] = "skipped"
             return load()
-        replace = overwrite and name in stages.marks()
-        made = yield from make(replace)
+        # An output without a mark is unfinished; `make` replaces only what is its own.
+        made = yield from make(overwrite)
         stages.finish(name, mark)
         outcome[name] = "done"
         return made
@@ -290,7 +290,11 @@ def _patches(
     cut, target = file.cut, out / "patches"
     made: PatchSet = yield from stage(
         "cut",
-        fingerprint(cut.model_dump_json(), file.project.mpp),
+        fingerprint(
+            cut.model_dump_json(),
+            file.project.mpp,
+            *(_listing(home / folder) for folder in (cut.images, cut.masks, cut.classes)),
+        ),
         target,
         lambda replace: cut_patches_job(
             home / cut.images,
@@ -308,6 +312,12 @@ def _patches(
         lambda: load_patches(target),
     )
     return made
+
+
+def _listing(path: Path) -> list[tuple[str, int]]:
+    """Return names and sizes of the files at `path`: changed inputs are noticed."""
+    files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
+    return [(f.name, f.stat().st_size) for f in files if f.exists()]
 
 
 def _evaluation(
