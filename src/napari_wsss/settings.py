@@ -239,7 +239,7 @@ class InferenceSettings(Settings):
         1024,
         ge=64,
         le=16384,
-        description="Side of one block of output (pixels); slides round it to whole chunks of 512.",
+        description="Side of one block of output; slides round it to whole chunks of 512 px.",
     )
     tile_px: int = Field(
         512,

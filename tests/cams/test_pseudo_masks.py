@@ -1,21 +1,17 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from napari_wsss.cams import (
     PseudoMasks,
     generate_pseudo_masks,
     pseudo_mask_job,
-    pseudo_mask_quality,
 )
 from napari_wsss.cams.pseudo_masks import agreement
-from napari_wsss.cams.store import PseudoMaskWriter, write_record
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import CancelledError, DataError, ModelError, OutputError
 from napari_wsss.jobs import CancelToken, Progress
@@ -265,103 +261,3 @@ def test_a_full_disk_is_told_and_the_rest_can_follow(patches, classifier, out, m
     monkeypatch.undo()
     assert not [k for k in contents(out) if "/." in k]  # no half-written files
     assert generate_pseudo_masks(patches, classifier, out).depths == 3
-
-
-# -- reading them -----------------------------------------------------------------------
-
-
-@pytest.fixture
-def masks(patches, classifier, out):
-    return generate_pseudo_masks(patches, classifier, out)
-
-
-def test_files_are_pictures_in_the_class_colours(masks, patches):
-    found = masks.targets(patches.names[1])
-    with Image.open(masks.folder / "depth-1" / f"{patches.names[1]}.png") as image:
-        assert image.mode == "P"
-        assert image.convert("RGB").getpixel((0, 0)) == patches.classes.classes[found[0, 0, 0]].rgb
-    table = ClassTable.read(masks.folder / "classes.toml")
-    assert [c.value for c in table.classes] == [0, 1, 2]
-    assert table.ignore == (255,)
-
-
-def test_a_missing_patch_is_named(masks):
-    assert not masks.has("other")
-    with pytest.raises(DataError, match="no pseudo mask of patch 'other'"):
-        masks.targets("other")
-
-
-def test_damaged_pictures_are_named(masks, patches):
-    path = masks.folder / "depth-2" / f"{patches.names[0]}.png"
-    good = path.read_bytes()
-    rng = np.random.default_rng(0)
-    samples = [good[:n] for n in (0, 5, 40, len(good) // 2, len(good) - 20)]
-    for _ in range(40):
-        damaged = bytearray(good)
-        damaged[int(rng.integers(0, len(good)))] ^= 1 << int(rng.integers(8))
-        samples.append(bytes(damaged))
-    refused = 0
-    for data in samples:
-        path.write_bytes(data)
-        try:
-            assert masks.targets(patches.names[0]).shape == (3, 48, 48)
-        except DataError:
-            refused += 1
-    assert refused > len(samples) / 2
-    Image.new("RGB", (48, 48)).save(path)
-    with pytest.raises(DataError, match="one byte per pixel"):
-        masks.targets(patches.names[0])
-
-
-def test_a_folder_of_something_else(tmp_path):
-    with pytest.raises(DataError, match="holds no pseudo masks"):
-        PseudoMasks(tmp_path)
-    (tmp_path / "pseudo_masks.json").write_text(json.dumps({"depths": 1, "fingerprint": "x"}))
-    with pytest.raises(DataError, match="not finished"):
-        PseudoMasks(tmp_path)
-
-
-# -- measuring them ---------------------------------------------------------------------
-
-
-def test_quality_by_hand(tmp_path):
-    """Two patches of 2 x 2 px, two depths; every number counted on paper."""
-    classes = ClassTable.from_names(["a", "b"], values=[10, 20], ignore=[30])
-    root = tmp_path / "set"
-    (root / "masks").mkdir(parents=True)
-    truth = {"one": [[10, 10], [20, 30]], "two": [[10, 10], [10, 10]]}
-    for name, values in truth.items():
-        Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(root / f"{name}.png")
-        Image.fromarray(np.array(values, np.uint8)).save(root / f"masks/{name}.png")
-    patches = PatchSet(
-        paths=tuple(root / f"{n}.png" for n in truth),
-        names=tuple(truth),
-        labels=np.array([[1, 1], [1, 0]], bool),
-        classes=classes,
-        mpp=None,
-        groups=tuple(truth),
-        split=("train", "train"),
-        glass="ignore",
-        masks=tuple(root / f"masks/{n}.png" for n in truth),
-        root=root,
-        format="table",
-    )
-    writer = PseudoMaskWriter(tmp_path / "p", classes, 2)
-    one = np.array([[[0, 1], [1, 0]], [[0, 0], [0, 0]]], np.uint8)
-    two = np.array([[[0, 255], [0, 0]], [[0, 255], [0, 0]]], np.uint8)
-    for name, found in (("one", one), ("two", two)):
-        writer.write(name, found, agreement(found))
-    classes.with_index_values().write(tmp_path / "p/classes.toml")
-    write_record(tmp_path / "p", {"complete": True, "fingerprint": "f", "depths": 2})
-    quality = pseudo_mask_quality(PseudoMasks(tmp_path / "p"), patches)
-    # Depth 1: of 'one', a right, a called b, b right; of 'two' three right. IoU 4/5 and 1/2.
-    # Depth 2: a, a right, b called a. IoU 5/6 and 0.
-    assert quality["depths"][0]["miou"] == pytest.approx((4 / 5 + 1 / 2) / 2)
-    assert quality["depths"][1]["miou"] == pytest.approx((5 / 6 + 0) / 2)
-    assert quality["depths"][0]["miou_multi_label"] == pytest.approx(1 / 2)
-    assert quality["depths"][1]["miou_multi_label"] == pytest.approx(1 / 3)
-    # Seven pixels have a class, six are kept; depths agree on the first of 'one' and on 'two'.
-    assert quality["kept_share"] == pytest.approx(6 / 7)
-    assert quality["agreeing"]["share"] == pytest.approx(4 / 6)
-    assert quality["agreeing"]["miou"] == pytest.approx(1.0)
-    assert (quality["multi_label_patches"], quality["patches"]) == (1, 2)

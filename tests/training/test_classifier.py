@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 from dataclasses import replace
 
@@ -14,7 +12,6 @@ import torch
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import (
     CancelledError,
-    CheckpointError,
     DataError,
     OutputError,
     TrainingError,
@@ -24,8 +21,7 @@ from napari_wsss.models import Classifier, load_classifier
 from napari_wsss.patches import PatchSet
 from napari_wsss.training import classifier_job, history_path, train_classifier
 from napari_wsss.training.loop import Phase, _exhausted
-from napari_wsss.training.split import hold_out
-from napari_wsss.training.state import _read, load_state, state_path
+from napari_wsss.training.state import _read, state_path
 
 
 def files(folder):
@@ -221,41 +217,6 @@ def test_an_unfinished_run_is_resumed_only_with_the_same_settings(
     assert len(model.history) == 2
 
 
-def test_a_damaged_state_is_refused(patches, tmp_path, classifier_settings):
-    out = tmp_path / "c.safetensors"
-    stop_after_first_epoch(patches, out, classifier_settings())
-    path = state_path(out)
-    good = path.read_bytes()
-    mark = _read(path)["fingerprint"]
-    rng = np.random.default_rng(0)
-    samples = [b"", b"hello", good[: len(good) // 2], good[:-3], rng.bytes(300)]
-    for _ in range(20):
-        damaged = bytearray(good)
-        for place in rng.integers(0, len(good), 4):
-            damaged[place] ^= 1 << int(rng.integers(8))
-        samples.append(bytes(damaged))
-    for data in samples:
-        path.write_bytes(data)
-        with pytest.raises(CheckpointError, match=r"damaged(.|\n)*--overwrite"):
-            load_state(out, mark, overwrite=False)
-        assert load_state(out, mark, overwrite=True) is None
-
-
-def test_a_pickle_in_place_of_the_state_is_not_executed(tmp_path):
-    class Bomb:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "executed"), "w"))
-
-    out = tmp_path / "c.safetensors"
-    buffer = io.BytesIO()
-    torch.save({"fingerprint": "x", "a": Bomb()}, buffer)
-    data = buffer.getvalue()
-    state_path(out).write_bytes(hashlib.sha256(data).digest() + data)
-    with pytest.raises(CheckpointError):
-        load_state(out, "x", overwrite=False)
-    assert not (tmp_path / "executed").exists()
-
-
 def test_masks_are_never_opened(make_patches, tmp_path, classifier_settings, monkeypatch):
     patches = make_patches()
     for path in patches.masks:
@@ -286,39 +247,6 @@ def test_encoders_without_gradcam_are_told_before_training(
     train_classifier(patches, tmp_path / "c.safetensors", settings, on_event=events.append)
     texts = [e.message for e in events if isinstance(e, Log) and e.level == "warning"]
     assert any("deep_supervision" in text for text in texts) == warned
-
-
-# -- what is held out -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_groups_are_never_divided(make_patches, classifier_settings, seed):
-    patches = make_patches(24, groups=8)
-    train, held, notes = hold_out(patches, classifier_settings(seed=seed))
-    assert not notes
-    assert set(train.groups).isdisjoint(held.groups)
-    assert sorted(train.names + held.names) == sorted(patches.names)
-    assert 0 < len(held) < len(train)
-    assert train.labels.any(0).all()
-
-
-def test_a_validation_split_is_used_as_it_is(patches, classifier_settings):
-    split = ("train",) * 7 + ("val",) * 3 + ("test",) * 2
-    train, held, _ = hold_out(replace(patches, split=split), classifier_settings())
-    assert train.names == patches.names[:7]
-    assert held.names == patches.names[7:10]
-
-
-@pytest.mark.parametrize(("groups", "share"), [(1, 0.3), (6, 0.0)])
-def test_without_held_out_patches_the_last_epoch_is_kept(
-    make_patches, tmp_path, classifier_settings, events, groups, share
-):
-    patches = make_patches(groups=groups)
-    settings = classifier_settings(validation_share=share)
-    model = train_classifier(patches, tmp_path / "c.safetensors", settings, on_event=events.append)
-    assert [row["best"] for row in model.history] == [1, 1]
-    assert "map" not in model.info.metrics
-    assert any("last epoch will be kept" in e.message for e in events if isinstance(e, Log))
 
 
 @pytest.mark.parametrize("trouble", ["unreadable", "one class", "no training patches"])

@@ -79,13 +79,14 @@ def test_a_resumed_run_equals_one_that_never_stopped(
 ):
     """Bit for bit, with the dropout of DeepLabV3+ too."""
     settings = segmenter_settings(decoder=decoder, epochs=3)
+    torch.manual_seed(1)
     straight = train_segmenter(patches, pseudo, tmp_path / "one.safetensors", settings)
     cancel = CancelToken()
     job = segmenter_job(patches, pseudo, tmp_path / "two.safetensors", settings, cancel=cancel)
     for event in job:
         if isinstance(event, Progress) and event.stage.startswith("Segmenter") and event.done == 3:
             job.close()
-    torch.manual_seed(99)  # the state of the global generator must not matter
+    torch.manual_seed(2)  # the state of the global generator must not matter
     resumed = train_segmenter(patches, pseudo, tmp_path / "two.safetensors", settings)
     state = resumed.state_dict()
     assert all(torch.equal(v, state[k]) for k, v in straight.state_dict().items())
