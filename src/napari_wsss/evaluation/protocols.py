@@ -17,8 +17,8 @@ from napari_wsss import __version__
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import DataError
 from napari_wsss.evaluation.bootstrap import bootstrap_class_iou, bootstrap_interval, interval
-from napari_wsss.evaluation.files import atomic_write
 from napari_wsss.evaluation.metrics import ConfusionMatrix, Scores, scores
+from napari_wsss.files import atomic_write
 
 __all__ = ["Evaluation", "Protocol", "ProtocolResult"]
 

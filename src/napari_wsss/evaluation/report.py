@@ -15,9 +15,9 @@ from napari_wsss import __version__
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import DataError
 from napari_wsss.evaluation.figures import curve_uri, panel_uri, picture_uri
-from napari_wsss.evaluation.files import atomic_write
 from napari_wsss.evaluation.protocols import Evaluation, Protocol, ProtocolResult
 from napari_wsss.evaluation.render import legend
+from napari_wsss.files import atomic_write
 
 __all__ = ["Curve", "Example", "write_report"]
 

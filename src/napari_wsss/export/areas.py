@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_wsss.classes import ClassTable
-from napari_wsss.evaluation.files import atomic_write
 from napari_wsss.export.blocks import (
     BACKGROUND,
     NOT_COMPUTED,
@@ -17,6 +16,7 @@ from napari_wsss.export.blocks import (
     mpp_yx,
     pair,
 )
+from napari_wsss.files import atomic_write
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,9 +20,9 @@ import numpy as np
 
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import DataError
-from napari_wsss.evaluation.files import atomic_write
 from napari_wsss.export.blocks import LabelArray, mpp_yx, pair
 from napari_wsss.export.polygons import Region, polygons_from_labels
+from napari_wsss.files import atomic_write
 
 if TYPE_CHECKING:
     from shapely import LinearRing, Polygon

@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from napari_wsss.errors import OutputError
-from napari_wsss.evaluation.files import atomic_write
+from napari_wsss.files import atomic_write
 
 
 def test_failure_inside_keeps_the_previous_file_and_leaves_nothing_behind(tmp_path):
@@ -17,7 +17,7 @@ def test_failure_inside_keeps_the_previous_file_and_leaves_nothing_behind(tmp_pa
 
 def test_full_disk_is_said_in_words(tmp_path):
     with (
-        pytest.raises(OutputError, match="disk is full"),
+        pytest.raises(OutputError, match="is full"),
         atomic_write(tmp_path / "a", overwrite=False),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
