@@ -121,16 +121,17 @@ def test_a_class_that_is_gated_away_never_wins(known_model):
 # -- one block's numbers ----------------------------------------------------------------
 
 
-def test_probabilities_and_uncertainty_after_the_gate():
+def test_the_gate_changes_probabilities_but_not_uncertainty():
     logits = np.array([[[0.0, 0.0]], [[0.0, 0.0]], [[9.0, -50.0]]], np.float32)
     allowed = np.array([[[1, 1]], [[1, 1]], [[0, 1]]], bool)
     block = BlockPrediction(logits, allowed)
     np.testing.assert_allclose(block.probabilities()[:, 0, 0], [0.5, 0.5, 0])
     assert block.gated()[2, 0, 0] == -np.inf
-    expected = math.log(2) / math.log(3)
-    np.testing.assert_allclose(block.uncertainty(), [[expected, expected]], rtol=1e-5)
-    single = BlockPrediction(logits, np.array([[[1, 1]], [[0, 0]], [[0, 0]]], bool))
-    assert (single.uncertainty() == 0).all()
+    # The second pixel is torn between two classes; the first was sure of the one removed.
+    sure, torn = block.uncertainty()[0]
+    assert torn == pytest.approx(math.log(2) / math.log(3), rel=1e-5)
+    assert sure < 0.01
+    np.testing.assert_array_equal(block.uncertainty(), BlockPrediction(logits, None).uncertainty())
     flat = BlockPrediction(np.zeros((3, 1, 1), np.float32), None)
     np.testing.assert_allclose(flat.uncertainty(), 1.0)
 

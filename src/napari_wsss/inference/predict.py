@@ -45,8 +45,12 @@ class BlockPrediction:
         return torch.softmax(torch.from_numpy(self.gated()), 0).numpy()
 
     def uncertainty(self) -> NDArray[np.float32]:
-        """Return (h, w): entropy of the probabilities over its largest value, 0 to 1."""
-        p = torch.from_numpy(self.probabilities())
+        """Return (h, w): entropy of the network's probabilities over its largest value, 0 to 1.
+
+        Before the gate: removing classes makes the remaining ones look certain, and would
+        print the gate's windows into the picture.
+        """
+        p = torch.softmax(torch.from_numpy(self.logits), 0)
         entropy = -torch.special.xlogy(p, p).sum(0)
         return (entropy / math.log(len(self.logits))).clamp(0, 1).numpy()
 
