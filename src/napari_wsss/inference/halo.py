@@ -109,6 +109,8 @@ def _extent(probe: WsssModel, length: int, step: int, axis: int) -> int | None:
     )
     (gradient,) = torch.autograd.grad(middle, x)
     seen = gradient.abs().sum([i for i in range(4) if i != axis]).nonzero().flatten()
+    if len(seen) == 0:  # an output that does not depend on the image
+        return 0
     first, last = int(seen.min()), int(seen.max())
     if first == 0 or last == length - 1:
         return None
