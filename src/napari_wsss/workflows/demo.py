@@ -35,7 +35,7 @@ __all__ = ["DemoResult", "comparison_row", "demo_job", "run_demo"]
 #: Side of the regions that training images and test images are cut into (px).
 REGION_PX = 512
 PATCH_PX, STRIDE_PX = 128, 64
-EPOCHS, STEPS, BATCH = 6, 12, 16
+EPOCHS, STEPS, BATCH = 6, 10, 16
 _RECORD = "demo.json"
 
 
