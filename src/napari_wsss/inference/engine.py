@@ -131,7 +131,7 @@ class Engine:
 
     def _forward(self, images: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         """Return (N, K, H, W) logits and the presence map of images (N, H, W, 3)."""
-        batch = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+        batch = torch.from_numpy(np.require(images, requirements=("C", "W"))).to(self.device)
         batch = batch.permute(0, 3, 1, 2).float() / 255  # channels last in memory
         logits: Tensor | None = None
         presence: Tensor | None = None
