@@ -111,6 +111,6 @@ def test_info_names_what_matters(cli):
     assert found["napari-wsss"] == napari_wsss.__version__
     assert found["precision"] in ("bf16", "fp32")
     assert found["packaged_encoders"]["tf_efficientnet_lite0"] is True
-    assert set(found["optional"]) == {"openslide", "napari", "distributed"}
+    assert set(found["optional"]) == {"openslide", "napari"}
     for text in (found["torch"], found["device_name"], "openslide", "tf_efficientnet_lite0"):
         assert text in shown.stdout

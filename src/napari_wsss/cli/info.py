@@ -22,8 +22,7 @@ _OPTIONAL = {
         "napari-wsss[openslide]",
         "NDPI, MRXS, SCN, BIF and other scanners' formats",
     ),
-    "napari": ("napari", "napari-wsss[all]", "the panels"),
-    "distributed": ("distributed", "dask[distributed]", "slides on many machines"),
+    "napari": ("napari", "napari-wsss[all]", "viewing slides and results"),
 }
 _STAGES = ("classifier", "pseudo-masks", "segmenter", "inference", "evaluation")
 
