@@ -3,8 +3,11 @@
 import json
 
 import pytest
+from safetensors.torch import load_file
 
+from napari_wsss import load_patches, train_classifier
 from napari_wsss.models import read_info
+from napari_wsss.settings import ClassifierSettings, EncoderSettings
 
 
 def test_the_classifier_and_its_summary(cli, dataset, tiny, tmp_path):
@@ -20,6 +23,31 @@ def test_the_classifier_and_its_summary(cli, dataset, tiny, tmp_path):
     assert summary["metrics"]["loss"] > 0
     info = read_info(out)
     assert (info.seed, info.encoder.output_stride, info.patch_size_px) == (5, 32, 32)
+
+
+def test_the_command_and_the_function_write_the_same_bytes(cli, dataset, tiny, tmp_path):
+    ours = tmp_path / "command.safetensors"
+    assert cli("train-classifier", dataset, "--out", ours, *tiny, "--seed", 5).exit_code == 0
+    settings = ClassifierSettings(
+        encoder=EncoderSettings(weights="random", upscale=1.0, output_stride=32),
+        epochs=1,
+        steps_per_epoch=1,
+        batch_size=2,
+        validation_share=0,
+        seed=5,
+    )
+    other = tmp_path / "function.safetensors"
+    train_classifier(load_patches(dataset), other, settings, device="cpu")
+    assert tensors(ours) == tensors(other)
+    assert read_info(ours) == read_info(other).model_copy(
+        update={"metrics": read_info(ours).metrics}
+    )
+    assert read_info(ours).metrics["loss"] == read_info(other).metrics["loss"]
+
+
+def tensors(path):
+    """Return the bytes of every tensor of a checkpoint."""
+    return {k: v.numpy().tobytes() for k, v in load_file(str(path)).items()}
 
 
 def test_an_existing_model_is_kept_without_overwrite(cli, dataset, classifier, tiny):

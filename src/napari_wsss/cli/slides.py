@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,9 @@ from napari_wsss.cli.options import (
 from napari_wsss.cli.settings_text import with_settings
 from napari_wsss.errors import CancelledError, OutputError, WsssError, listed
 
+if TYPE_CHECKING:
+    from napari_wsss.slides import Slide
+
 __all__ = ["convert", "map_slides", "register", "segment"]
 
 Slides = Annotated[
@@ -40,7 +43,7 @@ ResultsOut = Annotated[
     ),
 ]
 #: What is done to one slide: (path) -> summary.
-_Work = Callable[[Path], dict[str, Any]]
+_Work = Callable[["Slide"], dict[str, Any]]
 
 
 def register(app: typer.Typer) -> None:
@@ -80,27 +83,18 @@ def segment(
     from napari_wsss.cli.tables import area_table
     from napari_wsss.inference import segment_job
     from napari_wsss.models import load_model
-    from napari_wsss.slides import open_slide
 
     network = load_model(model)
 
-    def work(path: Path) -> dict[str, Any]:
-        with open_slide(path, mpp=mpp) as slide:
-            result = terminal.run(
-                segment_job,
-                slide,
-                network,
-                out,
-                values,
-                model_mpp=model_mpp,
-                device=device,
-                overwrite=overwrite,
-            )
+    place: dict[str, Any] = {"model_mpp": model_mpp, "device": device, "overwrite": overwrite}
+
+    def work(slide: Slide) -> dict[str, Any]:
+        result = terminal.run(segment_job, slide, network, out, values, **place)
         summary = result.summary()
         terminal.say(str(result.path), area_table(summary["classes"]))
         return {"result": result.path, **summary}
 
-    _each(terminal, slides, work)
+    _each(terminal, slides, mpp, work)
 
 
 def map_slides(
@@ -129,26 +123,17 @@ def map_slides(
     values = read_settings(InferenceSettings, settings, changes)
     from napari_wsss.inference import map_job
     from napari_wsss.models import load_classifier
-    from napari_wsss.slides import open_slide
 
     network = load_classifier(classifier)
 
-    def work(path: Path) -> dict[str, Any]:
-        with open_slide(path, mpp=mpp) as slide:
-            result = terminal.run(
-                map_job,
-                slide,
-                network,
-                out,
-                values,
-                model_mpp=model_mpp,
-                device=device,
-                overwrite=overwrite,
-            )
+    place: dict[str, Any] = {"model_mpp": model_mpp, "device": device, "overwrite": overwrite}
+
+    def work(slide: Slide) -> dict[str, Any]:
+        result = terminal.run(map_job, slide, network, out, values, **place)
         terminal.say(str(result.path))
         return {"result": result.path, **result.summary()}
 
-    _each(terminal, slides, work)
+    _each(terminal, slides, mpp, work)
 
 
 def convert(
@@ -182,14 +167,17 @@ def convert(
         )
 
 
-def _each(terminal: Terminal, slides: list[Path], work: _Work) -> None:
-    """Do `work` for every slide; a failure does not keep the others from being done."""
+def _each(terminal: Terminal, slides: list[Path], mpp: float | None, work: _Work) -> None:
+    """Open every slide and do `work`; a failure does not keep the others from being done."""
+    from napari_wsss.slides import open_slide
+
     _check_names(slides)
     done: list[dict[str, Any]] = []
     failed: list[str] = []
     for path in slides:
         try:
-            done.append({"slide": path, **work(path)})
+            with open_slide(path, mpp=mpp) as slide:
+                done.append({"slide": path, **work(slide)})
         except CancelledError:
             raise
         except WsssError as error:

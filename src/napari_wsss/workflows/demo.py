@@ -119,7 +119,7 @@ def demo_job(
     lesson_images, lesson_masks = save_regions(lesson, out / "train")
     exam_images, exam_masks = save_regions(exam, out / "test")
     exam.save(out / "test" / "slide")
-    classes = exam_classes = _value_table(lesson.classes)
+    classes = _value_table(lesson.classes)
     patches: PatchSet = yield from cut_patches_job(
         lesson_images,
         lesson_masks,
@@ -154,7 +154,7 @@ def demo_job(
     evaluations: dict[str, Evaluation] = {}
     for name, model in methods.items():
         evaluations[name] = yield from evaluate_job(
-            model, exam_images, exam_masks, exam_classes, device=device, cancel=cancel
+            model, exam_images, exam_masks, classes, device=device, cancel=cancel
         )
         evaluations[name].write_json(out / "evaluation" / f"{_slug(name)}.json")
     slide = open_slide(out / "test" / "slide" / "slide.tif", name="synthetic")
@@ -177,7 +177,7 @@ def demo_job(
         comparison=table,
         evaluations=evaluations,
         examples=[
-            *image_examples(engines, exam_images, exam_masks, exam_classes, most=3),
+            *image_examples(engines, exam_images, exam_masks, classes, most=3),
             *patch_examples(classifier, patches, pseudo, with_truth=True, most=3),
         ],
         curves=curves(
