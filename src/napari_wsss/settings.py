@@ -250,7 +250,11 @@ class InferenceSettings(Settings):
     tile_overlap: float = Field(
         0.25, ge=0, lt=1, description="Overlap of those tiles, as a share of their side."
     )
-    batch_size: int = Field(4, ge=1, le=256, description="Tiles per forward pass.")
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = Field(
+        "auto",
+        description="Blocks (or such tiles) per forward pass; 'auto' takes 1 on a processor, "
+        "which one block keeps busy, and 4 on a GPU. Halved by itself if memory runs out.",
+    )
     gate: bool = Field(True, description="Remove classes that the gate head finds absent.")
     gate_threshold: float = Field(
         0.1, ge=0, le=1, description="Classes at or below this probability are absent."
@@ -258,6 +262,14 @@ class InferenceSettings(Settings):
     tissue_only: bool = Field(True, description="Skip blocks without tissue; label 0 outside.")
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="'auto' takes bf16 where the processor or GPU computes in it."
+    )
+    unreadable: Literal["stop", "mark"] = Field(
+        "stop",
+        description="What a part of the slide that cannot be decoded does: 'stop' the run, which "
+        "can be resumed, or 'mark' its block as not computed and go on.",
+    )
+    readers: int = Field(
+        2, ge=1, le=64, description="Threads that decode blocks ahead of the network."
     )
 
 

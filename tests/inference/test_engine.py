@@ -6,11 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_wsss.errors import ModelError
+from napari_wsss.errors import CancelledError, ModelError
 from napari_wsss.inference import Engine
 from napari_wsss.inference.gate import GateGrid
 from napari_wsss.inference.predict import image_logits, predict_block
 from napari_wsss.inference.source import array_source, mirror
+from napari_wsss.inference.tiles import ExactTiles, Rect
+from napari_wsss.jobs import CancelToken
 from napari_wsss.models import Segmenter
 from napari_wsss.settings import InferenceSettings
 
@@ -80,8 +82,8 @@ def test_a_block_equals_one_pass_over_the_whole_image(make_model, name, axis):
     engine = Engine(model, InferenceSettings(**FP32), device="cpu")
     assert engine.exact
     size, place, block = [40, 40], [0, 0], [40, 40]
-    size[axis] = 2 * engine.halo + 5 * engine.step + 7
-    place[axis] = engine.halo + 2 * engine.step
+    size[axis] = 2 * engine.halo.logits + 5 * engine.step + 7
+    place[axis] = engine.halo.logits + 2 * engine.step
     block[axis] = engine.step
     image = noise(*size)
     expected = whole_image(model, image)[:, place[0] :, place[1] :][:, : block[0], : block[1]]
@@ -89,8 +91,8 @@ def test_a_block_equals_one_pass_over_the_whole_image(make_model, name, axis):
     source = array_source(image)
     inner = source._read
     source._read = lambda *area: read.append(area[2 + axis]) or inner(*area)
-    found = predict_block(engine, source, *place, *block, None)
-    assert read == [2 * engine.halo + engine.step]
+    found = predict_block(engine, source, Rect(*place, *block), None, side=engine.step)
+    assert read == [2 * engine.halo.logits + engine.step]
     scale = np.abs(expected).max()
     np.testing.assert_allclose(found.logits / scale, expected / scale, atol=1e-4)
     np.testing.assert_array_equal(found.labels(), expected.argmax(0))
@@ -149,25 +151,58 @@ def test_a_shorter_halo_would_not_be_exact(exact_engine):
     """Otherwise the tests above would show nothing."""
     image = noise(64, 500)
     expected = whole_image(exact_engine.model, image)
-    known = exact_engine.halo
+    known = exact_engine.tiles
     exact_engine.settings = InferenceSettings(block_px=64, gate=False, **FP32)
-    exact_engine.halo = exact_engine.step
+    exact_engine.tiles = ExactTiles(exact_engine.step, exact_engine.step, 0)
     found = image_logits(exact_engine, image, 48).logits
-    exact_engine.halo = known
+    exact_engine.tiles = known
     assert np.abs(found - expected).max() > 1e-3 * np.abs(expected).max()
 
 
-def test_any_rectangle_is_widened_to_the_alignment(exact_engine):
-    image = noise(100, 130)
-    whole = exact_engine.run(array_source(image), 0, 0, 100, 130)
-    assert (whole.y, whole.x) == (0, 0)
-    assert whole.logits.shape == (3, 112, 144)
-    assert whole.presence.shape == (3, 7, 9)
-    part = exact_engine.run(array_source(image), 37, 50, 20, 3)
-    assert (part.y, part.x) == (32, 48)
-    assert part.logits.shape == (3, 32, 16)
-    torch.testing.assert_close(part.logits, whole.logits[:, 32:64, 48:64], atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(part.presence, whole.presence[:, 2:4, 3:4], atol=1e-4, rtol=1e-4)
+@given(
+    st.tuples(st.integers(1, 400), st.integers(1, 400)),
+    st.sampled_from([48, 64, 90]),
+    st.sampled_from([16, 32]),
+    st.integers(0, 40),
+)
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_tiles_of_a_grid_have_one_shape_and_hold_what_is_needed(shape, side, step, margin):
+    tiles = ExactTiles(step, 4 * step, 2 * step)
+    end = [-(-n // step) * step for n in shape]
+    shapes = set()
+    for y in range(0, shape[0], side):
+        for x in range(0, shape[1], side):
+            rect = Rect(y, x, min(side, shape[0] - y), min(side, shape[1] - x))
+            read = tiles.reads(shape, rect, margin, side)
+            shapes.add(read[2:])
+            for start, count, first, length, whole in zip(
+                rect[:2], rect[2:], read[:2], read[2:], end, strict=True
+            ):
+                assert first % step == 0
+                assert length % step == 0
+                for around in (4 * step, margin + 2 * step):
+                    assert first <= max(0, start - around)
+                    assert first + length >= min(whole, start + count + around)
+                assert 0 <= first <= first + length <= whole
+    assert len(shapes) == 1
+
+
+def test_a_batch_gives_what_its_tiles_give_alone(exact_engine):
+    rects = [Rect(0, 0, 64, 96), Rect(32, 64, 64, 96)]
+    images = [noise(64, 96, seed) for seed in (1, 2)]
+    for region, image, rect in zip(exact_engine.run(images, rects), images, rects, strict=True):
+        (alone,) = exact_engine.run([image], [rect])
+        assert region.rect == rect
+        torch.testing.assert_close(region.logits, alone.logits, atol=1e-5, rtol=1e-5)
+        assert region.presence.shape == (3, 4, 6)
+
+
+def test_a_pass_ends_between_two_layers_when_cancelled(make_model):
+    token = CancelToken()
+    engine = Engine(make_model(), InferenceSettings(**FP32), device="cpu", cancel=token)
+    engine.model.decoder.register_forward_pre_hook(lambda *_: token.cancel())
+    with pytest.raises(CancelledError):
+        engine.run([noise(64, 64)], [Rect(0, 0, 64, 64)])
 
 
 def test_flips_average_four_passes(make_model):
@@ -194,10 +229,12 @@ def test_a_constant_network_gives_a_constant_image(known_model):
     for overlap in (0.0, 0.25, 0.6):
         chosen = InferenceSettings(tile_px=64, tile_overlap=overlap, batch_size=3, **FP32)
         engine = Engine(model, chosen, device="cpu")
-        engine.halo = None
-        region = engine.run(array_source(noise(70, 150)), 16, 0, 54, 150)
-        torch.testing.assert_close(region.logits, values[0].expand(3, 64, 160))
-        torch.testing.assert_close(region.presence, 2 * values[0].expand(3, 4, 10))
+        engine.tiles = engine._blended_tiles()
+        read = engine.tiles.reads((70, 150), Rect(16, 0, 54, 150), 0, 150)
+        (region,) = engine.run([array_source(noise(70, 150)).read(*read)], [read])
+        torch.testing.assert_close(region.crop(Rect(16, 0, 54, 150)), values[0].expand(3, 54, 150))
+        small = region.presence
+        torch.testing.assert_close(small, 2 * values[0].expand(small.shape))
 
 
 @pytest.mark.parametrize("flips", [False, True])
@@ -239,12 +276,12 @@ def test_numbers_that_are_none_name_the_block(known_model, kind, part, value):
 
     model = known_model(*((bad, good) if part == "logits" else (good, bad)))
     engine = Engine(model, InferenceSettings(tile_px=64, block_px=64, **FP32), device="cpu")
-    engine.halo = 0 if kind == "exact" else None
+    engine.tiles = ExactTiles(16, 0, 0) if kind == "exact" else engine._blended_tiles()
     image = np.zeros((64, 200, 3), np.uint8)
     image[:, 144:160] = 255
-    predict_block(engine, array_source(image), 0, 0, 48, 48, None)
+    predict_block(engine, array_source(image), Rect(0, 0, 48, 48), GateGrid.of(8, (64, 200)))
     with pytest.raises(ModelError, match=r"no numbers(.|\n)*block at y=0, x=128, 64 x 64 px"):
-        predict_block(engine, array_source(image), 0, 128, 64, 64, None)
+        predict_block(engine, array_source(image), Rect(0, 128, 64, 64), GateGrid.of(8, (64, 200)))
 
 
 def test_damaged_weights_are_told(make_model):
@@ -264,12 +301,12 @@ def test_the_gate_of_a_block_is_that_of_the_whole_image(known_model):
     """Its windows reach beyond the block."""
     model = known_model(lambda x: x * 1.0, lambda x: 60 * (x - 0.5))
     engine = Engine(model, InferenceSettings(gate_threshold=0.5, **FP32), device="cpu")
-    engine.halo = 0
+    engine.tiles = ExactTiles(16, 0, 0)
     coarse = np.random.default_rng(0).integers(0, 256, (8, 14, 3), np.uint8)
     image = coarse.repeat(16, 0).repeat(16, 1)[:120, :217]
     source = array_source(image)
     grid = GateGrid.of(48, source.shape)
-    whole = predict_block(engine, source, 0, 0, 120, 217, grid)
+    whole = predict_block(engine, source, Rect(0, 0, 120, 217), grid)
     assert 0.2 < whole.allowed.mean() < 0.9
     blocks = [
         (0, 0, 30, 70),
@@ -279,6 +316,6 @@ def test_the_gate_of_a_block_is_that_of_the_whole_image(known_model):
         (60, 60, 9, 9),
     ]
     for y, x, h, w in blocks:
-        part = predict_block(engine, source, y, x, h, w, grid)
+        part = predict_block(engine, source, Rect(y, x, h, w), grid)
         np.testing.assert_array_equal(part.allowed, whole.allowed[:, y : y + h, x : x + w])
         np.testing.assert_array_equal(part.logits, whole.logits[:, y : y + h, x : x + w])

@@ -12,13 +12,18 @@ from napari_wsss.inference import Engine
 from napari_wsss.inference.engine import Region
 from napari_wsss.inference.gate import GateGrid, allowed_by_labels, allowed_by_presence
 from napari_wsss.inference.predict import BlockPrediction, image_logits
+from napari_wsss.inference.tiles import Rect
 from napari_wsss.settings import InferenceSettings
 
 
 def region_of(presence, shape, step=4):
     """Return a region over a whole image whose presence map has `step` px pixels."""
     k, h, w = presence.shape
-    return Region(0, 0, torch.zeros(k, h * step, w * step), presence)
+    return Region(Rect(0, 0, h * step, w * step), torch.zeros(k, 1, 1), presence)
+
+
+def gate_of(region, grid, rect, threshold):
+    return allowed_by_presence(region, grid, Rect(*rect), threshold).numpy()
 
 
 def by_hand(presence, shape, cell, threshold, step=4):
@@ -48,7 +53,7 @@ def test_the_gate_is_its_rule(height, width, window, seed):
     generator = torch.Generator().manual_seed(seed)
     presence = torch.randn(3, -(-height // 4), -(-width // 4), generator=generator) * 3
     grid = GateGrid.of(window, shape)
-    found = allowed_by_presence(region_of(presence, shape), grid, 0, 0, height, width, 0.4)
+    found = gate_of(region_of(presence, shape), grid, (0, 0, *shape), 0.4)
     np.testing.assert_array_equal(found, by_hand(presence, shape, grid.cell_px, 0.4))
 
 
@@ -58,14 +63,15 @@ def test_the_grid_does_not_depend_on_blocks(y, x, height, width):
     shape = (64, 64)
     presence = torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(1)) * 3
     grid = GateGrid.of(14, shape)
-    whole = allowed_by_presence(region_of(presence, shape), grid, 0, 0, *shape, 0.4)
-    y0 = max(0, y - grid.margin_px) // 4
-    x0 = max(0, x - grid.margin_px) // 4
-    y1 = -(-min(64, y + height + grid.margin_px) // 4)
-    x1 = -(-min(64, x + width + grid.margin_px) // 4)
-    logits = torch.zeros(3, 4 * (y1 - y0), 4 * (x1 - x0))
-    part = Region(4 * y0, 4 * x0, logits, presence[:, y0:y1, x0:x1])
-    found = allowed_by_presence(part, grid, y, x, height, width, 0.4)
+    whole = gate_of(region_of(presence, shape), grid, (0, 0, *shape), 0.4)
+    margin = grid.margin_px(1)
+    y0 = max(0, y - margin) // 4
+    x0 = max(0, x - margin) // 4
+    y1 = -(-min(64, y + height + margin) // 4)
+    x1 = -(-min(64, x + width + margin) // 4)
+    rect = Rect(4 * y0, 4 * x0, 4 * (y1 - y0), 4 * (x1 - x0))
+    part = Region(rect, torch.zeros(3, 1, 1), presence[:, y0:y1, x0:x1])
+    found = gate_of(part, grid, (y, x, height, width), 0.4)
     np.testing.assert_array_equal(found, whole[:, y : y + height, x : x + width])
 
 
@@ -73,7 +79,7 @@ def test_the_threshold_itself_is_absent():
     value = math.log(0.1 / 0.9)  # probability 0.1
     presence = torch.tensor([4.0, value - 1e-6, value + 1e-3]).view(3, 1, 1).expand(3, 4, 4)
     grid = GateGrid.of(8, (16, 16))
-    found = allowed_by_presence(region_of(presence, (16, 16)), grid, 0, 0, 16, 16, 0.1)
+    found = gate_of(region_of(presence, (16, 16)), grid, (0, 0, 16, 16), 0.1)
     assert found.all((1, 2)).tolist() == [True, False, True]
     assert found.any((1, 2)).tolist() == [True, False, True]
 
@@ -83,7 +89,7 @@ def test_the_most_probable_class_always_stays(level):
     presence = torch.full((3, 4, 4), level)
     presence[1] += 0.5
     grid = GateGrid.of(8, (16, 16))
-    found = allowed_by_presence(region_of(presence, (16, 16)), grid, 0, 0, 16, 16, 1.0)
+    found = gate_of(region_of(presence, (16, 16)), grid, (0, 0, 16, 16), 1.0)
     assert found[1].all()
     assert found.any(0).all()
 
@@ -93,11 +99,11 @@ def test_pixels_beyond_the_image_do_not_count():
     presence[0] = 9.0
     presence[1, 3] = 99.0  # rows 12 to 15, of which the image has the first only
     grid = GateGrid.of(8, (13, 16))
-    found = allowed_by_presence(region_of(presence, (13, 16)), grid, 0, 0, 13, 16, 0.5)
+    found = gate_of(region_of(presence, (13, 16)), grid, (0, 0, 13, 16), 0.5)
     # Windows from row 8: 4 rows of -9 and one of 99.
     assert found[1, 8:].all()
     smaller = GateGrid.of(8, (12, 16))
-    found = allowed_by_presence(region_of(presence, (12, 16)), smaller, 0, 0, 12, 16, 0.5)
+    found = gate_of(region_of(presence, (12, 16)), smaller, (0, 0, 12, 16), 0.5)
     assert not found[1].any()
 
 
@@ -116,6 +122,14 @@ def test_a_class_that_is_gated_away_never_wins(known_model):
     )
     assert (free.labels() == 1).all()
     assert free.allowed is None
+
+
+@pytest.mark.parametrize(("patch_px", "cell_px"), [(224, 128), (112, 64), (256, 128), (1, 1)])
+def test_cells_divide_stored_chunks(patch_px, cell_px):
+    grid = GateGrid.of(patch_px, (1000, 1000))
+    assert grid.cell_px == cell_px
+    assert 512 % cell_px == 0
+    assert grid.margin_px(1024) == cell_px
 
 
 # -- one block's numbers ----------------------------------------------------------------

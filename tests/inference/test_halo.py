@@ -55,7 +55,7 @@ def test_the_halo_of_convolutions_is_that_of_the_formula(layers):
     # An output pixel stands for `stride` inputs and sees `radius` to the left of the first;
     # to the right it sees `radius` beyond the first, too.
     expected = -(-radius // stride) * stride
-    assert module._measure(Stack(layers)) == expected
+    assert module._measure(Stack(layers)) == (expected, expected)
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,9 @@ def test_networks_that_no_halo_makes_exact(make_model, kind, encoder, architectu
 def test_the_halo_is_a_multiple_of_the_alignment(make_model, kind, encoder):
     model = make_model(kind, encoder=encoder)
     halo = receptive_halo(model)
-    assert 0 < halo < 1024
-    assert halo % model.alignment_px == 0
+    assert 0 < halo.presence <= halo.logits < 1024
+    assert halo.logits % model.alignment_px == 0
+    assert halo.presence % model.alignment_px == 0
 
 
 def test_measuring_leaves_the_model_alone(make_model):
@@ -110,5 +111,5 @@ def test_the_halo_does_not_depend_on_the_weights(make_model):
 
 
 def test_enlarging_shrinks_the_halo(make_model):
-    one, two = (receptive_halo(make_model(encoder={"upscale": u})) for u in (1.0, 2.0))
+    one, two = (receptive_halo(make_model(encoder={"upscale": u})).logits for u in (1.0, 2.0))
     assert one / 2 <= two <= one / 2 + 16

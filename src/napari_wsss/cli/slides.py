@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,12 +22,13 @@ from napari_wsss.cli.options import (
     SettingsFile,
 )
 from napari_wsss.cli.settings_text import with_settings
-from napari_wsss.errors import CancelledError, OutputError, WsssError, listed
+from napari_wsss.errors import CancelledError, OutputError, SettingsError, WsssError, listed
 
 if TYPE_CHECKING:
+    from napari_wsss.inference import Cluster
     from napari_wsss.slides import Slide
 
-__all__ = ["convert", "map_slides", "register", "segment"]
+__all__ = ["convert", "map_slides", "register", "segment", "verify"]
 
 Slides = Annotated[
     list[Path],
@@ -42,6 +44,24 @@ ResultsOut = Annotated[
         "--out", metavar="DIR", help="Folder of the results, one per slide.", show_default=False
     ),
 ]
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        min=0,
+        metavar="N",
+        help="Share the blocks among N processes of this machine; 0 works in this one.",
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Share the blocks among the workers of a dask scheduler, such as tcp://node7:8786.",
+        show_default=False,
+    ),
+]
 #: What is done to one slide: (path) -> summary.
 _Work = Callable[["Slide"], dict[str, Any]]
 
@@ -50,6 +70,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command("segment", cls=with_settings("inference"))(segment)
     app.command("maps", cls=with_settings("inference"))(map_slides)
+    app.command("verify")(verify)
     app.command("convert")(convert)
 
 
@@ -71,6 +92,8 @@ def segment(
     changes: Changes = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    workers: Workers = 0,
+    scheduler: Scheduler = None,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
@@ -94,7 +117,8 @@ def segment(
         terminal.say(str(result.path), area_table(summary["classes"]))
         return {"result": result.path, **summary}
 
-    _each(terminal, slides, mpp, work)
+    with _workers(workers, scheduler) as place["cluster"]:
+        _each(terminal, slides, mpp, work)
 
 
 def map_slides(
@@ -112,6 +136,8 @@ def map_slides(
     changes: Changes = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    workers: Workers = 0,
+    scheduler: Scheduler = None,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
@@ -133,7 +159,42 @@ def map_slides(
         terminal.say(str(result.path))
         return {"result": result.path, **result.summary()}
 
-    _each(terminal, slides, mpp, work)
+    with _workers(workers, scheduler) as place["cluster"]:
+        _each(terminal, slides, mpp, work)
+
+
+def verify(
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RESULT", help="Results: NAME.ome.zarr folders.", show_default=False
+        ),
+    ],
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Check that no bit of finished results has changed since they were written."""
+    terminal = Terminal(json, quiet=quiet)
+    from napari_wsss.inference import verify_job
+
+    done: list[dict[str, Any]] = []
+    failed: list[str] = []
+    for path in results:
+        try:
+            problems = terminal.run(verify_job, path)
+        except CancelledError:
+            raise
+        except WsssError as error:
+            problems = [str(error)]
+        done.append({"result": path, "problems": problems})
+        if problems:
+            failed.append(f"{path}:{listed(problems)}")
+        else:
+            terminal.say(f"{path}: unchanged")
+    terminal.summary({"results": done, "failed": len(failed)})
+    if failed:
+        print_message("Error", "\n".join(failed), "red")
+        raise typer.Exit(FAILED)
 
 
 def convert(
@@ -165,6 +226,17 @@ def convert(
         terminal.summary(
             {"slide": slide, "result": path, "shape": source.shape, "mpp": source.mpp}
         )
+
+
+def _workers(workers: int, scheduler: str | None) -> AbstractContextManager[Cluster | None]:
+    """Return the cluster that is asked for, None for this process."""
+    from napari_wsss.inference import Cluster
+
+    if workers and scheduler:
+        raise SettingsError("Give --workers or --scheduler, not both.")
+    if scheduler:
+        return Cluster.connect(scheduler)
+    return Cluster.local(workers) if workers else nullcontext()
 
 
 def _each(terminal: Terminal, slides: list[Path], mpp: float | None, work: _Work) -> None:

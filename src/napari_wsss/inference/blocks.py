@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from napari_wsss.errors import MissingResolutionError, ModelError
 from napari_wsss.inference.source import Source, slide_source
+from napari_wsss.inference.tiles import Rect
 from napari_wsss.models import WsssModel
 from napari_wsss.settings import InferenceSettings
 from napari_wsss.slides import ResampledSlide, Slide, TissueMask, tissue_mask
 
-__all__ = ["CHUNK_PX", "Block", "SlidePlan"]
+__all__ = ["CHUNK_PX", "Block", "SlidePlan", "nearest_first"]
 
 #: Chunks of stored results; viewers are quickest with 256 to 512.
 CHUNK_PX = 512
@@ -24,10 +25,7 @@ CHUNK_PX = 512
 class Block:
     """A rectangle of the result; `tissue` says whether the network must run there."""
 
-    y: int
-    x: int
-    height: int
-    width: int
+    rect: Rect
     tissue: bool
 
 
@@ -102,11 +100,51 @@ class SlidePlan:
         height, width = self.shape
         for y in range(0, height, self.side):
             for x in range(0, width, self.side):
-                h, w = min(self.side, height - y), min(self.side, width - x)
-                yield Block(y, x, h, w, bool(self.tissue_in(y, x, h, w).any()))
+                rect = Rect(y, x, min(self.side, height - y), min(self.side, width - x))
+                yield Block(rect, self._any_tissue(rect))
 
-    def tissue_in(self, y: int, x: int, height: int, width: int) -> NDArray[np.bool_]:
+    def tissue_in(self, rect: Rect) -> NDArray[np.bool_]:
         """Return (height, width): where the result's pixels are tissue."""
         if self.tissue is None:
-            return np.ones((height, width), bool)
-        return self.tissue.sample(y, x, height, width, sum(self.grid.downsample) / 2)
+            return np.ones((rect.height, rect.width), bool)
+        return self.tissue.sample(*rect, sum(self.grid.downsample) / 2)
+
+    def _any_tissue(self, rect: Rect) -> bool:
+        if self.tissue is None:
+            return True
+        # The pixels of the mask, before those of the block: most of a slide is glass.
+        step = sum(self.grid.downsample) / 2
+        corners = rect.y, rect.x, rect.y + rect.height, rect.x + rect.width
+        if not self.tissue.any_in(*(c * step for c in corners)):
+            return False
+        return bool(self.tissue_in(rect).any())
+
+
+def nearest_first(
+    blocks: Sequence[Block], view: Callable[[], tuple[float, float] | None] | None
+) -> Iterator[Block]:
+    """Yield the blocks, always the one next that lies nearest to where the user looks.
+
+    Parameters
+    ----------
+    blocks
+        In the order to keep while there is no view.
+    view
+        Called before each: (y, x) of the middle of the view, in pixels of the result, or None.
+    """
+    if view is None:
+        yield from blocks
+        return
+    left = dict(enumerate(blocks))
+    while left:
+        place = view()
+        if place is None:
+            chosen = next(iter(left))
+        else:
+            y, x = place
+            chosen = min(left, key=lambda i: _distance(left[i].rect, y, x))
+        yield left.pop(chosen)
+
+
+def _distance(rect: Rect, y: float, x: float) -> float:
+    return (rect.y + rect.height / 2 - y) ** 2 + (rect.x + rect.width / 2 - x) ** 2

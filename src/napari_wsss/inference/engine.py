@@ -1,53 +1,59 @@
 """Running a network on any rectangle of an image, so that the tiling does not show.
 
-Networks of limited sight get one tile with an exact halo, clipped to the image, so that the
-result is that of one forward pass over the whole image (mirrored up to a multiple of the
-network's stride). Others (global pooling, group
-statistics) get fixed tiles on a global grid, blended with weights that are divided by
-their own sum, so that a constant input gives a constant output.
+Networks of limited sight get one tile with an exact halo, so that the result is that of one
+forward pass over the whole image (mirrored up to a multiple of the network's stride). Others
+(global pooling, group statistics) get fixed tiles on a global grid, blended with weights that
+are divided by their own sum, so that a constant input gives a constant output.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice, product
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from napari_wsss.errors import ModelError
 from napari_wsss.inference.halo import receptive_halo
-from napari_wsss.inference.source import Source
+from napari_wsss.inference.tiles import BlendedTiles, ExactTiles, Rect
+from napari_wsss.inference.upload import Uploader
+from napari_wsss.jobs import CancelToken
 from napari_wsss.models import WsssModel
 from napari_wsss.models.device import autocast, choose_device, prepare_process
 from napari_wsss.settings import InferenceSettings
 
-__all__ = ["Engine", "Region"]
+__all__ = ["Engine", "Region", "is_out_of_memory"]
 
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
+#: Blocks per forward pass where the settings leave it open. A CPU is busy with one.
+_BATCH = {"cpu": 1, "mps": 2, "cuda": 4}
 
 
 @dataclass(frozen=True)
 class Region:
-    """Network output for a rectangle of the image.
+    """Network output for a rectangle of the image, on the device.
 
     Attributes
     ----------
-    y, x
-        First pixel; multiples of the model's alignment.
+    rect
+        The rectangle; it begins at multiples of the network's alignment, and may end beyond
+        the image.
     logits
-        (K, h, w) per pixel.
+        (K, h, w) per pixel; within the halo they are not those of the whole image.
     presence
         (K, ph, pw) map of the gate, covering the same rectangle.
     """
 
-    y: int
-    x: int
+    rect: Rect
     logits: Tensor
     presence: Tensor
+
+    def crop(self, rect: Rect) -> Tensor:
+        """Return the logits (K, height, width) of a rectangle inside."""
+        y, x = rect.y - self.rect.y, rect.x - self.rect.x
+        return self.logits[:, y : y + rect.height, x : x + rect.width]
 
 
 class Engine:
@@ -63,6 +69,15 @@ class Engine:
         ``"auto"``, ``"cpu"``, ``"cuda"`` ...
     flips
         Average over the four flips (test-time augmentation).
+    cancel
+        Looked at before every layer, so that a pass over a large tile ends at once.
+
+    Attributes
+    ----------
+    tiles
+        What must be read for a rectangle.
+    batch_size
+        Tiles per forward pass.
     """
 
     def __init__(
@@ -72,6 +87,7 @@ class Engine:
         *,
         device: str = "auto",
         flips: bool = False,
+        cancel: CancelToken | None = None,
     ):
         prepare_process()
         self.settings = settings or InferenceSettings()
@@ -80,59 +96,63 @@ class Engine:
         self.step = model.alignment_px
         self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
         self.classes = model.classes
+        wanted = self.settings.batch_size
+        self.batch_size = _BATCH.get(self.device.type, 1) if wanted == "auto" else wanted
+        self.tiles: ExactTiles | BlendedTiles
+        if self.halo is not None:
+            self.tiles = ExactTiles(self.step, self.halo.logits, self.halo.presence)
+        else:
+            self.tiles = self._blended_tiles()
         self._flips = _FLIPS if flips else _FLIPS[:1]
+        self._upload = Uploader(self.device)
+        self._cancel = cancel or CancelToken()
 
     @property
     def exact(self) -> bool:
         """Whether results are those of the whole image, whatever the rectangles."""
-        return self.halo is not None
+        return isinstance(self.tiles, ExactTiles)
 
-    def aligned(self, start: int, count: int) -> tuple[int, int]:
-        """Return the smallest aligned interval (start, count) that holds this one."""
-        first = start // self.step * self.step
-        return first, -(-(start + count - first) // self.step) * self.step
+    def _blended_tiles(self) -> BlendedTiles:
+        size = -(-self.settings.tile_px // self.step) * self.step
+        apart = int(size * (1 - self.settings.tile_overlap))
+        return BlendedTiles(size, max(self.step, apart // self.step * self.step))
 
     @torch.inference_mode()
-    def run(self, source: Source, y: int, x: int, height: int, width: int) -> Region:
-        """Return the output for a rectangle of the image.
+    def run(self, images: Sequence[NDArray[np.uint8]], rects: Sequence[Rect]) -> list[Region]:
+        """Return the output for tiles of one shape, without waiting for the device.
 
-        The rectangle is widened to the network's alignment, and may end beyond the image by
-        no more than that.
+        Parameters
+        ----------
+        images
+            Each (h, w, 3): the pixels of a rectangle.
+        rects
+            Where they lie, as `tiles` said.
 
         Raises
         ------
-        ModelError
-            If the output is not a number somewhere.
+        CancelledError
+            Between two layers.
         """
-        y, height = self.aligned(y, height)
-        x, width = self.aligned(x, width)
-        if self.halo is None:
-            logits, presence = self._blended(source, y, x, height, width)
-        else:
-            top, bottom = self._with_halo(y, height, source.shape[0])
-            left, right = self._with_halo(x, width, source.shape[1])
-            image = source.read(top, left, bottom - top, right - left)
-            full, full_presence = self._forward(image[None])
-            cut = (y - top, x - left, height, width)
-            logits = _crop(full[0], cut, image.shape)
-            presence = _crop(full_presence[0], cut, image.shape)
-        if not all(bool(torch.isfinite(t).all()) for t in (logits, presence)):
-            raise ModelError(
-                f"The network gives no numbers (NaN or infinite) in the block at y={y}, x={x}, "
-                f"{height} x {width} px. The model is damaged or was trained badly."
-            )
-        return Region(y, x, logits.cpu(), presence.cpu())
+        handles = [m.register_forward_pre_hook(self._check) for m in _leaves(self.model)]
+        try:
+            if isinstance(self.tiles, ExactTiles):
+                logits, presence = self._forward(images)
+                return [Region(*r) for r in zip(rects, logits, presence, strict=True)]
+            return [
+                self._blended(image, rect, self.tiles)
+                for image, rect in zip(images, rects, strict=True)
+            ]
+        finally:
+            for handle in handles:
+                handle.remove()
 
-    def _with_halo(self, start: int, count: int, size: int) -> tuple[int, int]:
-        """Return (first, end) of what a tile must read along one axis of an image."""
-        assert self.halo is not None
-        end = -(-size // self.step) * self.step
-        return max(0, start - self.halo), min(end, start + count + self.halo)
+    def _check(self, *_: object) -> None:
+        self._cancel.raise_if_cancelled()
 
-    def _forward(self, images: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        """Return (N, K, H, W) logits and the presence map of images (N, H, W, 3)."""
-        batch = torch.from_numpy(np.require(images, requirements=("C", "W"))).to(self.device)
-        batch = batch.permute(0, 3, 1, 2).float() / 255  # channels last in memory
+    def _forward(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, Tensor]:
+        """Return (N, K, H, W) logits and the presence map of N images (H, W, 3)."""
+        batch = self._upload(images).permute(0, 3, 1, 2)  # channels last in memory
+        batch = batch.float().div_(255)
         logits: Tensor | None = None
         presence: Tensor | None = None
         for axes in self._flips:
@@ -145,70 +165,56 @@ class Engine:
             presence = two if presence is None else presence + two
         assert logits is not None
         assert presence is not None
+        if len(self._flips) == 1:
+            return logits, presence
         return logits / len(self._flips), presence / len(self._flips)
 
     # -- networks that see everything ---------------------------------------------------
 
-    def _blended(
-        self, source: Source, y: int, x: int, height: int, width: int
-    ) -> tuple[Tensor, Tensor]:
-        size = self.aligned(0, self.settings.tile_px)[1]
-        apart = int(size * (1 - self.settings.tile_overlap))
-        stride = max(self.step, apart // self.step * self.step)
-        k = len(self.classes)
-        sums = torch.zeros((k, height, width))
-        weights = torch.zeros((height, width))
+    def _blended(self, image: NDArray[np.uint8], rect: Rect, tiles: BlendedTiles) -> Region:
+        k, size = len(self.classes), tiles.size
+        sums = torch.zeros((k, rect.height, rect.width), device=self.device)
+        weights = torch.zeros(sums.shape[1:], device=self.device)
         small: Tensor | None = None
         small_weights: Tensor | None = None
-        tiles = product(_starts(y, height, size, stride), _starts(x, width, size, stride))
-        for group in batched(tiles, self.settings.batch_size):
-            images = np.stack([source.read(ty, tx, size, size) for ty, tx in group])
-            logits, presence = self._forward(images)
-            # presence pixels per image pixel
-            scale = presence.shape[-1] / size
+        corners = [(y, x) for y in tiles.starts(rect.height) for x in tiles.starts(rect.width)]
+        for begin in range(0, len(corners), self.batch_size):
+            group = corners[begin : begin + self.batch_size]
+            logits, presence = self._forward([image[y : y + size, x : x + size] for y, x in group])
+            scale = presence.shape[-1] / size  # presence pixels per image pixel
             if small is None or small_weights is None:
-                small = torch.zeros((k, round(height * scale), round(width * scale)))
-                small_weights = torch.zeros(small.shape[1:])
-            for (ty, tx), one, two in zip(group, logits.cpu(), presence.cpu(), strict=True):
-                _add(sums, weights, one, ty - y, tx - x)
-                _add(small, small_weights, two, round((ty - y) * scale), round((tx - x) * scale))
+                rows, columns = round(rect.height * scale), round(rect.width * scale)
+                small = torch.zeros((k, rows, columns), device=self.device)
+                small_weights = torch.zeros((rows, columns), device=self.device)
+            for (y, x), one, two in zip(group, logits, presence, strict=True):
+                _add(sums, weights, one, y, x)
+                _add(small, small_weights, two, round(y * scale), round(x * scale))
         assert small is not None
         assert small_weights is not None
-        return sums / weights, small / small_weights
+        return Region(rect, sums / weights, small / small_weights)
 
 
-def _crop(output: Tensor, cut: tuple[int, int, int, int], size: tuple[int, ...]) -> Tensor:
-    """Cut (y, x, height, width) of an image of `size` out of a map (K, h, w) of it."""
-    y, x, height, width = cut
-    sy, sx = output.shape[1] / size[0], output.shape[2] / size[1]
-    top, left = round(y * sy), round(x * sx)
-    return output[:, top : top + round(height * sy), left : left + round(width * sx)]
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device or the computer has no memory left."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
+    )
 
 
-def _starts(start: int, count: int, size: int, stride: int) -> list[int]:
-    """Return the global tile positions whose tile touches [start, start + count)."""
-    first = (start - size) // stride + 1
-    last = (start + count - 1) // stride
-    return [i * stride for i in range(first, last + 1)]
-
-
-def batched(tiles: Iterator[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
-    """Yield lists of up to `size` of the `tiles` (itertools has this from Python 3.12)."""
-    while group := list(islice(tiles, size)):
-        yield group
+def _leaves(model: nn.Module) -> list[nn.Module]:
+    return [m for m in model.modules() if not any(True for _ in m.children())]
 
 
 def _add(sums: Tensor, weights: Tensor, tile: Tensor, y: int, x: int) -> None:
     """Add a weighted tile (K, h, w) whose first pixel lies at (y, x) of the sums."""
     h, w = tile.shape[1:]
-    window = _window(h)[:, None] * _window(w)[None, :]
-    y0, y1 = max(y, 0), min(y + h, sums.shape[1])
-    x0, x1 = max(x, 0), min(x + w, sums.shape[2])
-    if y0 >= y1 or x0 >= x1:
-        return
-    part = window[y0 - y : y1 - y, x0 - x : x1 - x]
-    sums[:, y0:y1, x0:x1] += tile[:, y0 - y : y1 - y, x0 - x : x1 - x] * part
-    weights[y0:y1, x0:x1] += part
+    h, w = min(h, sums.shape[1] - y), min(w, sums.shape[2] - x)
+    window = (_window(tile.shape[1])[:h, None] * _window(tile.shape[2])[None, :w]).to(tile.device)
+    sums[:, y : y + h, x : x + w] += tile[:, :h, :w] * window
+    weights[y : y + h, x : x + w] += window
 
 
 def _window(n: int) -> Tensor:

@@ -1,13 +1,15 @@
 """The gate: classes that are absent from a neighbourhood cannot win there.
 
-The image is divided into windows of the size of a training patch, at half their stride, on
-a grid that begins at the image's first pixel. The gate head's mean over a window says
+The image is divided into windows of about the size of a training patch (the power of two next
+to it, so that blocks of whole chunks hold whole windows), at half their stride, on a grid
+that begins at the image's first pixel. The gate head's mean over a window says
 which classes it holds. At a pixel a class is allowed if any window that covers the pixel
 holds it. The grid is global, so the result does not depend on blocks or tiles.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from napari_wsss.classes import IGNORE
 from napari_wsss.inference.engine import Region
+from napari_wsss.inference.tiles import Rect
 
 __all__ = ["GateGrid", "allowed_by_labels", "allowed_by_presence"]
 
@@ -39,12 +42,11 @@ class GateGrid:
     @classmethod
     def of(cls, patch_size_px: int, shape: tuple[int, int]) -> GateGrid:
         """Return the grid for training patches of this side."""
-        return cls(max(1, round(patch_size_px / 2)), shape)
+        return cls(2 ** max(0, round(math.log2(patch_size_px / 2))), shape)
 
-    @property
-    def margin_px(self) -> int:
-        """How far beyond a block its windows reach."""
-        return 2 * self.cell_px
+    def margin_px(self, side: int) -> int:
+        """Return how far beyond blocks of `side` px, on a grid of them, windows reach."""
+        return self.cell_px if side % self.cell_px == 0 else 2 * self.cell_px - 1
 
     def cells(self, start: int, count: int, axis: int) -> tuple[int, int]:
         """Return (first, end) of the cells that overlap an interval within the image."""
@@ -52,30 +54,22 @@ class GateGrid:
         return max(start, 0) // self.cell_px, -(-end // self.cell_px)
 
 
-def allowed_by_presence(
-    region: Region,
-    grid: GateGrid,
-    y: int,
-    x: int,
-    height: int,
-    width: int,
-    threshold: float,
-) -> NDArray[np.bool_]:
-    """Return (K, height, width): the classes that the gate leaves at each pixel of a block.
+def allowed_by_presence(region: Region, grid: GateGrid, rect: Rect, threshold: float) -> Tensor:
+    """Return (K, height, width) bool: the classes that the gate leaves at each pixel.
 
     Parameters
     ----------
     region
-        Output that covers the block and `grid.margin_px` around it.
+        Output that is right in `rect` and as far around it as windows reach.
     grid
         The windows.
-    y, x, height, width
-        The block, within the image.
+    rect
+        A rectangle within the image.
     threshold
         Classes at or below this probability in all windows of a pixel are absent; the most
         probable class always stays.
     """
-    spans = [grid.cells(y, height, 0), grid.cells(x, width, 1)]
+    spans = [grid.cells(rect.y, rect.height, 0), grid.cells(rect.x, rect.width, 1)]
     # One cell more on each side, because windows of neighbours reach into the block.
     sums, area = _cell_sums(region, grid, [(a - 1, b + 1) for a, b in spans])
     window_sums = _pairs(sums)
@@ -84,9 +78,16 @@ def allowed_by_presence(
     probability = torch.where(window_area > 1e-6, probability, 0.0)
     best = torch.nn.functional.max_pool2d(probability[None], 2, stride=1)[0]
     allowed = (best > threshold) | (best == best.amax(0, keepdim=True))
-    rows = (np.arange(height) + y) // grid.cell_px - spans[0][0]
-    columns = (np.arange(width) + x) // grid.cell_px - spans[1][0]
-    return allowed.numpy()[:, rows[:, None], columns[None, :]]
+    allowed = allowed.to(region.logits.device)
+    return _spread(
+        _spread(allowed, grid.cell_px, rect.y, rect.height, 1), grid.cell_px, rect.x, rect.width, 2
+    )
+
+
+def _spread(cells: Tensor, cell_px: int, start: int, count: int, axis: int) -> Tensor:
+    """Repeat cells along an axis so that they cover the pixels [start, start + count)."""
+    offset = start % cell_px
+    return cells.repeat_interleave(cell_px, axis).narrow(axis, offset, count)
 
 
 def allowed_by_labels(
@@ -130,10 +131,12 @@ def _cell_sums(
 
     Both in pixels of the image; what lies beyond the image does not count.
     """
-    _, h, w = region.logits.shape
-    presence = region.presence
-    rows = _overlap(spans[0], grid.cell_px, grid.shape[0], region.y, h, presence.shape[1])
-    columns = _overlap(spans[1], grid.cell_px, grid.shape[1], region.x, w, presence.shape[2])
+    at, presence = region.rect, region.presence
+    if presence.device.type == "mps":  # which has no double precision
+        presence = presence.cpu()
+    rows = _overlap(spans[0], grid.cell_px, grid.shape[0], at.y, at.height, presence.shape[1])
+    columns = _overlap(spans[1], grid.cell_px, grid.shape[1], at.x, at.width, presence.shape[2])
+    rows, columns = rows.to(presence.device), columns.to(presence.device)
     sums = rows @ presence.double() @ columns.T
     area = rows.sum(1)[:, None] * columns.sum(1)[None, :]
     return sums, area[None]

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import copy
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from napari_wsss.models import WsssModel
 
-__all__ = ["receptive_halo"]
+__all__ = ["Halo", "receptive_halo"]
+
+
+class Halo(NamedTuple):
+    """How far a network sees beyond a pixel, in pixels of its input.
+
+    Attributes
+    ----------
+    logits, presence
+        For each of its outputs; multiples of the model's alignment.
+    """
+
+    logits: int
+    presence: int
+
 
 #: Networks that see farther than this (input pixels) are treated as global.
 _MAX_HALO_PX = 1024
 #: The sight of architectures that were measured in this process.
-_KNOWN: dict[str, int | None] = {}
+_KNOWN: dict[str, Halo | None] = {}
 _ACTIVATIONS = (
     nn.ReLU,
     nn.ReLU6,
@@ -28,8 +43,8 @@ _ACTIVATIONS = (
 )
 
 
-def receptive_halo(model: WsssModel) -> int | None:
-    """Return the halo in pixels of the model's input; None if no halo is exact.
+def receptive_halo(model: WsssModel) -> Halo | None:
+    """Return how far a network sees; None if no halo is exact.
 
     Computed, not guessed: in a copy of the network every weight is made positive and every
     activation linear, so that no path cancels or saturates, and the gradient of one period
@@ -45,8 +60,8 @@ def receptive_halo(model: WsssModel) -> int | None:
 
     Returns
     -------
-    int or None
-        A multiple of the model's alignment.
+    Halo or None
+        Of its logits and of its presence map, which sees less, for it passes no decoder.
     """
     info = model.info
     key = f"{info.kind} {info.encoder.model_dump_json()} {info.architecture}"
@@ -55,18 +70,22 @@ def receptive_halo(model: WsssModel) -> int | None:
     return _KNOWN[key]
 
 
-def _measure(model: WsssModel) -> int | None:
+def _measure(model: WsssModel) -> Halo | None:
     probe = _transparent(model)
     step = model.alignment_px
     length = -(-(2 * _MAX_HALO_PX) // step) * step + step
-    extents = []
-    for axis in (2, 3):
-        extent = _extent(probe, length, step, axis)
-        if extent is None:
+    halos = []
+    for output in range(2):
+        extents = [_extent(probe, length, step, axis, output) for axis in (2, 3)]
+        halo = 0
+        for extent in extents:
+            if extent is None:
+                return None
+            halo = max(halo, -(-extent // step) * step)
+        if not all(_exact(probe, halo, step, axis, output) for axis in (2, 3)):
             return None
-        extents.append(extent)
-    halo = -(-max(extents) // step) * step
-    return halo if all(_exact(probe, halo, step, axis) for axis in (2, 3)) else None
+        halos.append(halo)
+    return Halo(*halos)
 
 
 def _transparent(model: WsssModel) -> WsssModel:
@@ -90,23 +109,20 @@ def _transparent(model: WsssModel) -> WsssModel:
     return probe.requires_grad_(False)
 
 
-def _extent(probe: WsssModel, length: int, step: int, axis: int) -> int | None:
+def _extent(probe: WsssModel, length: int, step: int, axis: int, output: int) -> int | None:
     """Return how far beyond themselves the middle `step` rows (axis 2) or columns (3) see.
 
-    None if they see to the border of an input of `length`.
+    Of logits (output 0) or presence map (1); None if they see to the border of an input of
+    `length`.
     """
     size = [1, 3, step, step]
     size[axis] = length
     x = torch.ones(size, dtype=torch.float64, requires_grad=True)
-    out = probe.dense(x)
+    out = probe.dense(x)[output]
     start = length // 2 // step * step
-    middle = out.logits.narrow(axis, start, step).double().sum()
     # The gate's map lies on the grid of the deepest features.
-    scale = out.presence.shape[axis] / length
-    middle = (
-        middle
-        + out.presence.narrow(axis, int(start * scale), max(1, round(step * scale))).double().sum()
-    )
+    scale = out.shape[axis] / length
+    middle = out.narrow(axis, int(start * scale), max(1, round(step * scale))).double().sum()
     (gradient,) = torch.autograd.grad(middle, x)
     seen = gradient.abs().sum([i for i in range(4) if i != axis]).nonzero().flatten()
     if len(seen) == 0:  # an output that does not depend on the image
@@ -118,19 +134,16 @@ def _extent(probe: WsssModel, length: int, step: int, axis: int) -> int | None:
 
 
 @torch.inference_mode()
-def _exact(probe: WsssModel, halo: int, step: int, axis: int) -> bool:
+def _exact(probe: WsssModel, halo: int, step: int, axis: int, output: int) -> bool:
     """Whether a tile with this halo gives what a longer strip of noise gives."""
     size = [1, 3, step, step]
     size[axis] = 2 * halo + 3 * step
     strip = torch.rand(size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    whole = probe.dense(strip)
-    tile = probe.dense(strip.narrow(axis, step, 2 * halo + step))
-    for long, short in zip(whole, tile, strict=True):
-        # What lies halo pixels into the tile lies one step further in the strip.
-        scale = long.shape[axis] / size[axis]
-        length = max(1, round(step * scale))
-        expected = long.narrow(axis, round((halo + step) * scale), length)
-        found = short.narrow(axis, round(halo * scale), length)
-        if not torch.allclose(found.double(), expected.double(), rtol=1e-6, atol=1e-12):
-            return False
-    return True
+    whole = probe.dense(strip)[output]
+    tile = probe.dense(strip.narrow(axis, step, 2 * halo + step))[output]
+    # What lies halo pixels into the tile lies one step further in the strip.
+    scale = whole.shape[axis] / size[axis]
+    length = max(1, round(step * scale))
+    expected = whole.narrow(axis, round((halo + step) * scale), length)
+    found = tile.narrow(axis, round(halo * scale), length)
+    return torch.allclose(found.double(), expected.double(), rtol=1e-6, atol=1e-12)

@@ -1,4 +1,4 @@
-"""Labels and uncertainty of one block, and of whole images in memory."""
+"""Labels and uncertainty from network output, and predictions of images in memory."""
 
 from __future__ import annotations
 
@@ -8,12 +8,57 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from napari_wsss.errors import ModelError
 from napari_wsss.inference.engine import Engine
 from napari_wsss.inference.gate import GateGrid, allowed_by_presence
 from napari_wsss.inference.source import Source, array_source
+from napari_wsss.inference.tiles import Rect
 
-__all__ = ["BlockPrediction", "image_logits", "predict_block"]
+__all__ = [
+    "BlockPrediction",
+    "image_logits",
+    "label_map",
+    "no_numbers",
+    "predict_block",
+    "uncertainty_map",
+]
+
+
+def label_map(logits: Tensor, allowed: Tensor | None = None) -> Tensor:
+    """Return (h, w) uint8 class indices: the arg-max of (K, h, w) logits, on their device.
+
+    A class that is not `allowed`, (K, h, w) bool, cannot win; of equal ones the first does.
+    """
+    if allowed is not None and not bool(allowed.all()):
+        logits = logits.masked_fill(~allowed, -torch.inf)
+    # Several times faster than argmax along the first axis on a CPU.
+    best = logits[0]
+    labels = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
+    for k in range(1, len(logits)):
+        labels.masked_fill_(logits[k] > best, k)
+        best = torch.maximum(best, logits[k])
+    return labels
+
+
+def uncertainty_map(logits: Tensor) -> Tensor:
+    """Return (h, w): entropy of the network's probabilities over its largest value, 0 to 1.
+
+    Before the gate: removing classes makes the remaining ones look certain, and would print
+    the gate's windows into the picture. Where a logit is no finite number, so is the result.
+    """
+    log_p = torch.log_softmax(logits, 0)
+    entropy = log_p.exp().mul_(log_p).sum(0).neg_()
+    return entropy.div_(math.log(len(logits))).clamp_(0, 1)
+
+
+def no_numbers(rect: Rect) -> ModelError:
+    """Return the error for network output that is not finite."""
+    return ModelError(
+        f"The network gives no numbers (NaN or infinite) in the block at {rect}. The model is "
+        "damaged or was trained badly."
+    )
 
 
 @dataclass(frozen=True)
@@ -38,31 +83,19 @@ class BlockPrediction:
 
     def labels(self, allowed: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
         """Return (h, w) class indices; a class that is not allowed cannot win."""
-        return self.gated(allowed).argmax(0).astype(np.uint8)
+        return label_map(torch.from_numpy(self.gated(allowed))).numpy()
 
     def probabilities(self) -> NDArray[np.float32]:
         """Return (K, h, w) class probabilities after the gate."""
         return torch.softmax(torch.from_numpy(self.gated()), 0).numpy()
 
     def uncertainty(self) -> NDArray[np.float32]:
-        """Return (h, w): entropy of the network's probabilities over its largest value, 0 to 1.
-
-        Before the gate: removing classes makes the remaining ones look certain, and would
-        print the gate's windows into the picture.
-        """
-        p = torch.softmax(torch.from_numpy(self.logits), 0)
-        entropy = -torch.special.xlogy(p, p).sum(0)
-        return (entropy / math.log(len(self.logits))).clamp(0, 1).numpy()
+        """Return (h, w), as `uncertainty_map`."""
+        return uncertainty_map(torch.from_numpy(self.logits)).numpy()
 
 
 def predict_block(
-    engine: Engine,
-    source: Source,
-    y: int,
-    x: int,
-    height: int,
-    width: int,
-    grid: GateGrid | None,
+    engine: Engine, source: Source, rect: Rect, grid: GateGrid | None, side: int | None = None
 ) -> BlockPrediction:
     """Run the network on a block of an image.
 
@@ -70,24 +103,32 @@ def predict_block(
     ----------
     engine, source
         The model and the image.
-    y, x, height, width
+    rect
         The block, within the image.
     grid
         Windows of the gate; None for no gate.
+    side
+        Side of the blocks that `rect` is one of; by default it stands alone.
+
+    Raises
+    ------
+    ModelError
+        If the network gives no finite numbers.
     """
-    margin = grid.margin_px if grid is not None else 0
-    y0, x0 = max(0, y - margin), max(0, x - margin)
-    y1 = min(source.shape[0], y + height + margin)
-    x1 = min(source.shape[1], x + width + margin)
-    region = engine.run(source, y0, x0, y1 - y0, x1 - x0)
-    top, left = y - region.y, x - region.x
+    margin = grid.margin_px(side or 1) if grid is not None else 0
+    read = engine.tiles.reads(source.shape, rect, margin, side or max(rect.height, rect.width))
+    (region,) = engine.run([source.read(*read)], [read])
+    logits = region.crop(rect)
     allowed = None
     if grid is not None:
-        allowed = allowed_by_presence(
-            region, grid, y, x, height, width, engine.settings.gate_threshold
-        )
-    logits = region.logits[:, top : top + height, left : left + width]
-    return BlockPrediction(logits.numpy(), allowed)
+        allowed = allowed_by_presence(region, grid, rect, engine.settings.gate_threshold)
+        if not bool(torch.isfinite(region.presence).all()):
+            raise no_numbers(rect)
+    if not bool(torch.isfinite(logits).all()):
+        raise no_numbers(rect)
+    return BlockPrediction(
+        logits.contiguous().cpu().numpy(), None if allowed is None else allowed.cpu().numpy()
+    )
 
 
 def image_logits(engine: Engine, image: NDArray[np.uint8], patch_size_px: int) -> BlockPrediction:
@@ -107,9 +148,10 @@ def image_logits(engine: Engine, image: NDArray[np.uint8], patch_size_px: int) -
     allowed = None if grid is None else np.empty((k, height, width), bool)
     for y in range(0, height, side):
         for x in range(0, width, side):
-            h, w = min(side, height - y), min(side, width - x)
-            block = predict_block(engine, source, y, x, h, w, grid)
-            logits[:, y : y + h, x : x + w] = block.logits
+            rect = Rect(y, x, min(side, height - y), min(side, width - x))
+            block = predict_block(engine, source, rect, grid, side)
+            at = (slice(None), slice(y, y + rect.height), slice(x, x + rect.width))
+            logits[at] = block.logits
             if allowed is not None and block.allowed is not None:
-                allowed[:, y : y + h, x : x + w] = block.allowed
+                allowed[at] = block.allowed
     return BlockPrediction(logits, allowed)

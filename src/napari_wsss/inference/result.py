@@ -7,7 +7,6 @@ segmentation at ``labels/segmentation``, and ``run.json`` with inputs, settings 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import zarr
 
 from napari_wsss.classes import ClassTable
-from napari_wsss.errors import OutputError, SlideError
+from napari_wsss.errors import SlideError
 from napari_wsss.files import write_atomic
 from napari_wsss.slides import open_labels
 
@@ -25,8 +24,6 @@ __all__ = ["BACKGROUND", "LABELS", "NOT_COMPUTED", "RUN_FILE", "SlideSegmentatio
 
 LABELS = "labels/segmentation"
 RUN_FILE = "run.json"
-#: What a cancelled run leaves.
-UNFINISHED = "The result is marked unfinished; make it again with --overwrite."
 #: Stored labels: class index + 1, and two values that are no class.
 BACKGROUND, NOT_COMPUTED = 0, 255
 
@@ -71,7 +68,10 @@ class SlideSegmentation:
         path = Path(path)
         run = read_run(path)
         if not run.get("complete"):
-            raise SlideError(f"{path} was not finished. Segment the slide again with --overwrite.")
+            raise SlideError(
+                f"{path} is not finished. Segment the slide again with the same settings: it goes "
+                "on where it stopped."
+            )
         if run.get("kind") != "segmentation":
             raise SlideError(f"{path} holds {run.get('kind')}, not a segmentation.")
         stored = open_labels(path / LABELS)
@@ -97,7 +97,7 @@ class SlideSegmentation:
         return zarr.open_array(str(self.path / "0"), mode="r")
 
     def summary(self) -> dict[str, Any]:
-        """Return plain data: shape, µm/px, share and mm² per class, blocks and time."""
+        """Return plain data: shape, µm/px, share and mm² per class, and blocks."""
         return dict(self.run["summary"])
 
 
@@ -125,32 +125,8 @@ def write_run(path: Path, record: Mapping[str, Any]) -> None:
     write_atomic(path / RUN_FILE, json.dumps(dict(record), indent=1).encode())
 
 
-def make_room(path: Path, overwrite: bool) -> None:
-    """Remove an earlier result of ours at `path` if that is allowed.
-
-    Raises
-    ------
-    OutputError
-        If something is there that may not, or should not, be replaced.
-    """
-    if not path.exists():
-        return
-    ours = (path / RUN_FILE).is_file()
-    if not ours:
-        raise OutputError(f"{path} exists and is no result of napari-wsss. Choose another folder.")
-    if not overwrite:
-        state = "finished" if read_run(path).get("complete") else "unfinished"
-        raise OutputError(
-            f"{path} exists ({state}). Choose another folder, or replace it with --overwrite."
-        )
-    try:
-        shutil.rmtree(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be replaced: {error}") from error
-
-
 def class_shares(counts: np.ndarray, classes: ClassTable, pixel_mm2: float | None) -> list[dict]:
-    """Return one row per class (and background) from counts of stored values, (256,)."""
+    """Return one row per class (and background) from counts of stored values."""
     tissue = int(counts[1 : len(classes) + 1].sum())
     rows = []
     for i, name in enumerate(("background", *classes.names)):

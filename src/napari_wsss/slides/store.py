@@ -13,7 +13,7 @@ from napari_wsss.slides import ngff
 from napari_wsss.slides.pyramid import writing
 from napari_wsss.slides.readers.base import FOREIGN_ERRORS
 
-__all__ = ["check_free", "create_store", "is_own_store"]
+__all__ = ["check_free", "create_store", "is_own_store", "new_group"]
 
 
 def is_own_store(path: Path) -> bool:
@@ -70,6 +70,18 @@ def create_store(path: str | Path, *, overwrite: bool = False) -> zarr.Group:
         if path.exists():
             shutil.rmtree(path)
         path.mkdir(parents=True)
+        return new_group(path)
+
+
+def new_group(path: Path) -> zarr.Group:
+    """Create the zarr group of a result, format 3 and marked as ours, in a folder made for it.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    with writing(path):
         return zarr.create_group(
             str(path), zarr_format=3, attributes={ngff.KEY: {"version": napari_wsss.__version__}}
         )

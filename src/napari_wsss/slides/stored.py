@@ -49,7 +49,10 @@ def open_pyramid(path: str | Path | zarr.Group, mode: Literal["r", "r+"] = "r") 
         raise SlideError(
             f"{where} is not an OME-Zarr image that can be read ({type(error).__name__}: {error})."
         ) from error
-    return Pyramid(group, cast("list[zarr.Array]", arrays))
+    levels = cast("list[zarr.Array]", arrays)
+    if mode == "r+":  # as they were created: a chunk that is missing was not written
+        levels = [array.with_config({"write_empty_chunks": True}) for array in levels]
+    return Pyramid(group, levels)
 
 
 def open_labels(path: str | Path | zarr.Group) -> StoredLabels:

@@ -1,0 +1,193 @@
+"""The folder of a run: locked, recognised as ours, resumed only if nothing changed.
+
+Order of writing: folder, lock, ``run.json`` (incomplete), arrays, journal; then blocks, each
+followed by its line in the journal; then the coarser levels, ``checksums.json``, and
+``run.json`` again, complete. Whatever the moment of a crash, the next run can tell how far
+this one came.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import zarr
+from filelock import FileLock, Timeout
+
+from napari_wsss.errors import OutputError, SlideError, listed
+from napari_wsss.files import output_error
+from napari_wsss.inference.journal import Journal
+from napari_wsss.inference.result import RUN_FILE, read_run, write_run
+from napari_wsss.inference.verify import RUN_ONLY, seal
+from napari_wsss.slides.pyramid import writing
+from napari_wsss.slides.store import new_group
+
+__all__ = ["MODEL_FILE", "RunFolder", "State"]
+
+#: The model, for workers on other machines, while a run is going on.
+MODEL_FILE = ".model.safetensors"
+
+State = Literal["new", "begun", "finished"]
+#: Fields of ``run.json`` that say how a run ended, not what it computes.
+_OUTCOME = ("complete", "summary", "checksums", "digest")
+#: Settings that do not change a result.
+_HOW = ("settings.batch_size", "settings.readers", "settings.unreadable")
+
+
+class RunFolder:
+    """A result being made, held by this process alone.
+
+    Parameters
+    ----------
+    path
+        ``NAME.ome.zarr``.
+    record
+        What the result is determined by.
+
+    Raises
+    ------
+    OutputError
+        On entering, if the folder cannot be made or another process is at work in it. The
+        lock is one of the operating system: it ends with the process, however that ends.
+    """
+
+    def __init__(self, path: Path, record: Mapping[str, Any]):
+        self.path = path
+        self.record = dict(record)
+        self.journal = Journal(path / "journal.jsonl")
+        self._lock = FileLock(path / ".lock", timeout=0, thread_local=False)
+
+    def __enter__(self) -> Self:
+        if self.path.exists() and not self._is_ours():
+            raise OutputError(
+                f"{self.path} exists and is no result of napari-wsss. Choose another folder."
+            )
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise OutputError(
+                f"Another process is writing {self.path}. Wait for it to end, or choose another "
+                "folder."
+            ) from None
+        except OSError as error:
+            raise output_error(self.path, error) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+    def _is_ours(self) -> bool:
+        if not self.path.is_dir():
+            return False
+        names = {p.name for p in self.path.iterdir()}
+        return RUN_FILE in names or names <= {".lock"} or _only_partial(names)
+
+    def prepare(self, overwrite: bool) -> State:
+        """Make the folder ready and say what is in it.
+
+        Parameters
+        ----------
+        overwrite
+            Whether a result with other inputs, or a finished one, may be replaced.
+
+        Raises
+        ------
+        OutputError
+            If another result is there that may not be replaced, naming what differs.
+        """
+        state = self._state()
+        if overwrite and state != "new":
+            self._clear()
+            state = "new"
+        elif state != "new":
+            earlier = read_run(self.path)
+            changed = _differences(earlier, self.record)
+            if changed:
+                was = "finished" if earlier.get("complete") else "unfinished"
+                raise OutputError(
+                    f"{self.path} exists ({was}) and was made from something else:"
+                    f"{listed(changed)}\nChoose another folder, or replace it with --overwrite."
+                )
+            self.record = {k: v for k, v in earlier.items() if k not in _OUTCOME}
+        if state == "begun" and self.journal.read() is None:  # its arrays may be half made
+            self._clear()
+            state = "new"
+        if state == "begun":
+            with writing(self.path):
+                for partial in self.path.rglob("*.partial"):
+                    partial.unlink(missing_ok=True)
+        return state
+
+    def create(self) -> zarr.Group:
+        """Write the run record and create the group; the journal follows the arrays."""
+        write_run(self.path, {**self.record, "complete": False})
+        return new_group(self.path)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Mark the result complete, with checksums of all its files."""
+        with writing(self.path):
+            for name in (self.journal.path.name, MODEL_FILE):
+                (self.path / name).unlink(missing_ok=True)
+        seal(self.path, {**self.record, "summary": dict(summary), "complete": True})
+
+    def check_there(self) -> None:
+        """Raise OutputError if somebody deleted the result while it is being made."""
+        if not (self.path / RUN_FILE).is_file():
+            raise OutputError(
+                f"{self.path} was deleted or moved while it was being written. Start again."
+            )
+
+    def _state(self) -> State:
+        if not (self.path / RUN_FILE).is_file():
+            return "new"
+        try:
+            return "finished" if read_run(self.path).get("complete") else "begun"
+        except SlideError as error:
+            raise OutputError(f"{error} Replace the result with --overwrite.") from error
+
+    def _clear(self) -> None:
+        """Remove everything but the lock; the record goes last, it says whose folder it is."""
+        with writing(self.path):
+            for child in sorted(self.path.iterdir(), key=lambda p: p.name == RUN_FILE):
+                if child.name == ".lock":
+                    continue
+                if child.is_dir() and not child.is_symlink():
+                    shutil.rmtree(child)
+                else:
+                    child.unlink()
+
+
+def _only_partial(names: set[str]) -> bool:
+    """Whether a run was killed while it wrote its very first file."""
+    return all(
+        n in RUN_ONLY or (n.startswith(".run.json") and n.endswith(".partial")) for n in names
+    )
+
+
+def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return "field: earlier, now" for whatever decides on the result and is not equal."""
+    old, new = dict(_flat(earlier)), dict(_flat(now))
+    rows = []
+    for key in sorted(old.keys() | new.keys()):
+        if key.split(".")[0] in _OUTCOME or key in _HOW or old.get(key) == new.get(key):
+            continue
+        rows.append(f"{key}: {old.get(key)} then, {new.get(key)} now")
+    return rows
+
+
+def _flat(record: Mapping[str, Any], prefix: str = "") -> Any:
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

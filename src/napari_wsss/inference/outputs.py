@@ -1,0 +1,205 @@
+"""What a run stores for each block: labels with their uncertainty, or class maps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import zarr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_wsss.classes import ClassTable
+from napari_wsss.inference.blocks import CHUNK_PX, SlidePlan
+from napari_wsss.inference.engine import Region
+from napari_wsss.inference.gate import GateGrid, allowed_by_presence
+from napari_wsss.inference.predict import label_map, uncertainty_map
+from napari_wsss.inference.result import LABELS, NOT_COMPUTED, class_shares
+from napari_wsss.inference.tiles import Rect
+from napari_wsss.settings import InferenceSettings
+from napari_wsss.slides import Pyramid, create_labels, create_pyramid, open_pyramid
+from napari_wsss.slides.downsample import Method
+
+__all__ = ["MapsOutput", "Output", "SegmentationOutput"]
+
+#: Numbers that a block contributes to the summary.
+Stats = list[float]
+
+
+class Output(ABC):
+    """What is computed, stored and summed up.
+
+    Parameters
+    ----------
+    classes
+        Of the model.
+    settings
+        Of the run.
+    """
+
+    #: What ``run.json`` calls it, the stage that progress names, what its folder's name ends
+    #: with, and how each of its pyramids is made coarser.
+    kind: ClassVar[str]
+    stage: ClassVar[str]
+    suffix: ClassVar[str] = ""
+    methods: ClassVar[tuple[Method, ...]]
+
+    def __init__(self, classes: ClassTable, settings: InferenceSettings):
+        self.classes = classes
+        self.settings = settings
+
+    @abstractmethod
+    def create(self, group: zarr.Group, name: str, plan: SlidePlan) -> tuple[Pyramid, ...]:
+        """Create the pyramids in the group of a new result."""
+
+    @abstractmethod
+    def open(self, path: Path) -> tuple[Pyramid, ...]:
+        """Open the pyramids of a result for writing."""
+
+    @abstractmethod
+    def tensors(self, region: Region, rect: Rect, gate: GateGrid | None) -> tuple[Tensor, ...]:
+        """Return what is stored for a rectangle, on the device, and last a check.
+
+        The check is one number that is finite if all network output was.
+        """
+
+    @abstractmethod
+    def blank(self, rect: Rect, value: int) -> tuple[NDArray[np.uint8], ...]:
+        """Return the arrays of a block with one value everywhere."""
+
+    @abstractmethod
+    def masked(
+        self, arrays: Sequence[NDArray[np.uint8]], tissue: NDArray[np.bool_]
+    ) -> tuple[tuple[NDArray[np.uint8], ...], Stats]:
+        """Return the arrays as they are stored, 0 outside the tissue, and the block's numbers."""
+
+    @abstractmethod
+    def summary(self, stats: Iterable[Stats], plan: SlidePlan) -> dict[str, Any]:
+        """Return what the numbers of all blocks, in the order of the grid, add up to."""
+
+    def gate(self, patch_size_px: int, plan: SlidePlan) -> GateGrid | None:
+        """Return the windows of the gate; None for no gate."""
+        return None
+
+
+class SegmentationOutput(Output):
+    """Labels (class index + 1) at ``labels/segmentation``, uncertainty at the root."""
+
+    kind = "segmentation"
+    stage = "Segmentation"
+    methods = ("mode", "mean")
+
+    def create(self, group: zarr.Group, name: str, plan: SlidePlan) -> tuple[Pyramid, ...]:
+        """Create labels and uncertainty."""
+        place = _place(plan)
+        uncertainty = create_pyramid(
+            group, plan.shape, name=f"{name} uncertainty", fill_value=NOT_COMPUTED, **place
+        )
+        labels = create_labels(group, "segmentation", plan.shape, classes=self.classes, **place)
+        return labels, uncertainty
+
+    def open(self, path: Path) -> tuple[Pyramid, ...]:
+        """Open labels and uncertainty."""
+        return open_pyramid(path / LABELS, "r+"), open_pyramid(path, "r+")
+
+    def gate(self, patch_size_px: int, plan: SlidePlan) -> GateGrid | None:
+        """Return the windows of the gate."""
+        return GateGrid.of(patch_size_px, plan.shape) if self.settings.gate else None
+
+    def tensors(self, region: Region, rect: Rect, gate: GateGrid | None) -> tuple[Tensor, ...]:
+        """Return labels, uncertainty and a check."""
+        logits = region.crop(rect)
+        allowed = None
+        if gate is not None:
+            allowed = allowed_by_presence(region, gate, rect, self.settings.gate_threshold)
+        entropy = uncertainty_map(logits)
+        check = entropy.sum() + region.presence.sum()
+        doubt = entropy.mul_(254).round_().to(torch.uint8)
+        return label_map(logits, allowed).add_(1), doubt, check
+
+    def blank(self, rect: Rect, value: int) -> tuple[NDArray[np.uint8], ...]:
+        """Return labels and uncertainty of one value."""
+        array = np.full((rect.height, rect.width), value, np.uint8)
+        return array, array
+
+    def masked(
+        self, arrays: Sequence[NDArray[np.uint8]], tissue: NDArray[np.bool_]
+    ) -> tuple[tuple[NDArray[np.uint8], ...], Stats]:
+        """Return labels and uncertainty within the tissue, and pixels per label."""
+        labels, doubt = (a * tissue for a in arrays)
+        counts = np.bincount(labels.reshape(-1), minlength=len(self.classes) + 1)
+        return (labels, doubt), counts[: len(self.classes) + 1].tolist()
+
+    def summary(self, stats: Iterable[Stats], plan: SlidePlan) -> dict[str, Any]:
+        """Return pixels, share and area of each class."""
+        counts = np.zeros(len(self.classes) + 1, np.int64)
+        for row in stats:
+            counts += np.asarray(row, np.int64)
+        mpp = plan.grid.mpp
+        pixel_mm2 = None if mpp is None else mpp**2 * 1e-6
+        return {"classes": class_shares(counts, self.classes, pixel_mm2)}
+
+
+class MapsOutput(Output):
+    """The sigmoid of each class's CAM logit, times 254, (K, H, W)."""
+
+    kind = "maps"
+    stage = "Maps"
+    suffix = "-maps"
+    methods = ("mean",)
+
+    def create(self, group: zarr.Group, name: str, plan: SlidePlan) -> tuple[Pyramid, ...]:
+        """Create the maps, one channel per class."""
+        pyramid = create_pyramid(
+            group,
+            (len(self.classes), *plan.shape),
+            axes=("c", "y", "x"),
+            fill_value=NOT_COMPUTED,
+            name=f"{name} class maps",
+            channel_names=self.classes.names,
+            channel_colors=[c.color for c in self.classes.classes],
+            **_place(plan),
+        )
+        return (pyramid,)
+
+    def open(self, path: Path) -> tuple[Pyramid, ...]:
+        """Open the maps."""
+        return (open_pyramid(path, "r+"),)
+
+    def tensors(self, region: Region, rect: Rect, gate: GateGrid | None) -> tuple[Tensor, ...]:
+        """Return the maps and a check."""
+        logits = region.crop(rect)
+        evidence = torch.sigmoid(logits).mul_(254).round_().to(torch.uint8)
+        return evidence.contiguous(), logits.sum()
+
+    def blank(self, rect: Rect, value: int) -> tuple[NDArray[np.uint8], ...]:
+        """Return maps of one value."""
+        return (np.full((len(self.classes), rect.height, rect.width), value, np.uint8),)
+
+    def masked(
+        self, arrays: Sequence[NDArray[np.uint8]], tissue: NDArray[np.bool_]
+    ) -> tuple[tuple[NDArray[np.uint8], ...], Stats]:
+        """Return the maps within the tissue, their sums, and its pixels."""
+        stored = arrays[0] * tissue
+        sums = stored.sum((1, 2), dtype=np.int64)
+        return (stored,), [*sums.tolist(), int(tissue.sum())]
+
+    def summary(self, stats: Iterable[Stats], plan: SlidePlan) -> dict[str, Any]:
+        """Return the mean evidence of each class within the tissue."""
+        sums = np.zeros(len(self.classes) + 1, np.int64)
+        for row in stats:
+            sums += np.asarray(row, np.int64)
+        means = sums[:-1] / 254 / max(int(sums[-1]), 1)
+        return {"mean_evidence": dict(zip(self.classes.names, means.tolist(), strict=True))}
+
+
+def _place(plan: SlidePlan) -> dict[str, Any]:
+    return {
+        "mpp": plan.grid.mpp,
+        "chunk": CHUNK_PX,
+        "translation_px": plan.translation_px,
+    }

@@ -1,0 +1,335 @@
+"""Blocks through the network: decoded ahead, computed, and written behind, by threads.
+
+Three things happen at once: reader threads decode the blocks to come, the network runs, and
+one thread writes what came out. Never more than a few blocks are in memory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as StillRunning
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_wsss.errors import SlideError
+from napari_wsss.inference.blocks import Block, SlidePlan
+from napari_wsss.inference.engine import Engine, is_out_of_memory
+from napari_wsss.inference.journal import Entry, digest
+from napari_wsss.inference.outputs import Output
+from napari_wsss.inference.predict import no_numbers
+from napari_wsss.inference.result import NOT_COMPUTED
+from napari_wsss.inference.tiles import ExactTiles, Rect
+from napari_wsss.jobs import CancelToken
+from napari_wsss.slides import Pyramid
+
+__all__ = ["Pipeline"]
+
+#: Seconds between two looks at the cancel token while a block is being read.
+_PATIENCE = 0.1
+#: Blocks waiting to be written before the network waits for them.
+_BEHIND = 3
+#: Smallest side (px) to which a block is cut when memory runs out.
+_SMALLEST = 64
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """A part of a block with the pixels that the network needs for it."""
+
+    rect: Rect
+    read: Rect
+    image: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A block that was read."""
+
+    block: Block
+    tiles: Sequence[_Tile]
+    tissue: NDArray[np.bool_] | None
+    unreadable: str | None = None
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """A block whose result may still be on the device."""
+
+    loaded: _Loaded
+    parts: Sequence[tuple[Rect, tuple[Tensor, ...]]]
+
+
+class Pipeline:
+    """Computes and stores blocks of one slide.
+
+    Parameters
+    ----------
+    engine, plan, output
+        The network, the slide, and what to store.
+    pyramids
+        Where to store it; only their finest levels are written.
+    cancel
+        Looked at between blocks, between layers, and while waiting for a reader.
+    live
+        Also keep the coarser levels up to date, at most a twentieth of the time, for
+        somebody who looks on.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        plan: SlidePlan,
+        output: Output,
+        pyramids: Sequence[Pyramid],
+        cancel: CancelToken | None = None,
+        *,
+        live: bool = False,
+    ):
+        self.engine = engine
+        self.plan = plan
+        self.output = output
+        self.pyramids = pyramids
+        self._cancel = cancel or CancelToken()
+        self._source = plan.source
+        self._gate = output.gate(engine.model.info.patch_size_px, plan)
+        self._side = plan.side  # halved when memory runs out
+        self._mark = engine.settings.unreadable == "mark"
+        self._live = _Live(pyramids, output) if live else None
+
+    def run(self, blocks: Iterable[Block]) -> Iterator[Entry]:
+        """Yield the journal's entry of each block as soon as it is stored.
+
+        Parameters
+        ----------
+        blocks
+            Drawn one by one, a few ahead of the network.
+
+        Raises
+        ------
+        SlideError
+            If the slide cannot be read and is not to be marked; a `CancelledError`,
+            ModelError or OutputError likewise ends the run, and what was yielded is stored.
+        """
+        readers = ThreadPoolExecutor(self.engine.settings.readers, "read")
+        writer = ThreadPoolExecutor(1, "write")
+        # On a GPU one batch is computed while the one before is fetched.
+        ahead = 1 if self.engine.device.type == "cuda" else 0
+        computed: deque[_Computed] = deque()
+        stored: deque[Future[Entry]] = deque()
+        try:
+            for group in self._groups(self._loads(blocks, readers)):
+                computed.extend(self._compute(group))
+                while len(computed) > ahead * self.engine.batch_size:
+                    stored.append(writer.submit(self._store, *self._fetch(computed.popleft())))
+                while stored and (stored[0].done() or len(stored) > _BEHIND):
+                    yield stored.popleft().result()
+            while computed:
+                stored.append(writer.submit(self._store, *self._fetch(computed.popleft())))
+            while stored:
+                yield stored.popleft().result()
+        finally:
+            # A reader that hangs must not keep the run from ending.
+            readers.shutdown(wait=False, cancel_futures=True)
+            writer.shutdown(wait=True, cancel_futures=True)
+
+    def run_one(self, block: Block) -> Entry:
+        """Compute and store one block in this thread."""
+        loaded = self._load(block)
+        (computed,) = self._compute([loaded])
+        return self._store(*self._fetch(computed))
+
+    # -- reading ------------------------------------------------------------------------
+
+    def _loads(self, blocks: Iterable[Block], pool: ThreadPoolExecutor) -> Iterator[_Loaded]:
+        ahead = self.engine.batch_size + self.engine.settings.readers
+        waiting: deque[Future[_Loaded]] = deque()
+        for block in blocks:
+            waiting.append(pool.submit(self._load, block))
+            if len(waiting) > ahead:
+                yield self._wait(waiting.popleft())
+        while waiting:
+            yield self._wait(waiting.popleft())
+
+    def _wait(self, future: Future[_Loaded]) -> _Loaded:
+        while True:
+            self._cancel.raise_if_cancelled()
+            try:
+                return future.result(timeout=_PATIENCE)
+            except StillRunning:
+                if future.done():  # the reader itself ran into a timeout
+                    raise
+
+    def _load(self, block: Block) -> _Loaded:
+        if not block.tissue:
+            return _Loaded(block, (), None)
+        try:
+            tiles = self._tiles(block.rect, self._side)
+        except SlideError as error:
+            if not self._mark:
+                raise
+            return _Loaded(block, (), None, unreadable=str(error))
+        return _Loaded(block, tiles, self.plan.tissue_in(block.rect))
+
+    def _tiles(self, rect: Rect, side: int) -> list[_Tile]:
+        """Read what the network needs for a block, in parts of up to `side` px."""
+        margin = 0 if self._gate is None else self._gate.margin_px(side)
+        tiles = []
+        for part in _parts(rect, side):
+            read = self.engine.tiles.reads(self._source.shape, part, margin, side)
+            tiles.append(_Tile(part, read, self._source.read(*read)))
+        return tiles
+
+    def _groups(self, loads: Iterator[_Loaded]) -> Iterator[list[_Loaded]]:
+        """Yield batches of blocks with tissue; others pass through as they come."""
+        group: list[_Loaded] = []
+        for loaded in loads:
+            if not loaded.tiles:
+                yield [loaded]
+                continue
+            group.append(loaded)
+            if len(group) >= self.engine.batch_size:
+                yield group
+                group = []
+        if group:
+            yield group
+
+    # -- computing ----------------------------------------------------------------------
+
+    def _compute(self, group: Sequence[_Loaded]) -> list[_Computed]:
+        self._cancel.raise_if_cancelled()
+        tiles = [tile for loaded in group for tile in loaded.tiles]
+        results: list[tuple[Tensor, ...]] | None = []
+        while True:
+            try:
+                results = self._tensors(tiles)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                results = None
+            # Outside the handler, so that the frames of the failed pass are gone.
+            if self.engine.batch_size > 1:
+                self.engine.batch_size = -(-self.engine.batch_size // 2)
+                _release(self.engine.device)
+                continue
+            return self._compute_smaller(group)
+        found = iter(zip(tiles, results, strict=True))
+        return [
+            _Computed(loaded, [(t.rect, r) for t, r in (next(found) for _ in loaded.tiles)])
+            for loaded in group
+        ]
+
+    def _compute_smaller(self, group: Sequence[_Loaded]) -> list[_Computed]:
+        """Cut the blocks into smaller parts, as their whole does not fit into memory."""
+        smaller = self._side // 2
+        if smaller < _SMALLEST or not isinstance(self.engine.tiles, ExactTiles):
+            raise MemoryError(
+                f"The memory of {self.engine.device} does not suffice for one tile. Close other "
+                "programs, or take a smaller network."
+            )
+        self._side = smaller
+        _release(self.engine.device)
+        again = [
+            _Loaded(one.block, self._tiles(one.block.rect, smaller), one.tissue) for one in group
+        ]
+        return [c for one in again for c in self._compute([one])]
+
+    def _tensors(self, tiles: Sequence[_Tile]) -> list[tuple[Tensor, ...]]:
+        results = []
+        size = self.engine.batch_size
+        for start in range(0, len(tiles), size):
+            some = tiles[start : start + size]
+            regions = self.engine.run([t.image for t in some], [t.read for t in some])
+            with torch.inference_mode():
+                for tile, region in zip(some, regions, strict=True):
+                    results.append(self.output.tensors(region, tile.rect, self._gate))
+        return results
+
+    # -- storing ------------------------------------------------------------------------
+
+    def _fetch(self, computed: _Computed) -> tuple[_Loaded, list[NDArray[np.uint8]]]:
+        """Bring the result of a block from the device, in one piece."""
+        loaded, (y0, x0, height, width) = computed.loaded, computed.loaded.block.rect
+        if not computed.parts:
+            return loaded, []
+        whole: list[NDArray[np.uint8]] = []
+        for rect, tensors in computed.parts:
+            *values, check = (t.cpu() for t in tensors)
+            if not bool(torch.isfinite(check)):
+                raise no_numbers(loaded.block.rect)
+            arrays = [v.numpy() for v in values]
+            if len(computed.parts) == 1:
+                return loaded, arrays
+            whole = whole or [np.empty((*a.shape[:-2], height, width), a.dtype) for a in arrays]
+            y, x = rect.y - y0, rect.x - x0
+            for target, array in zip(whole, arrays, strict=True):
+                target[..., y : y + rect.height, x : x + rect.width] = array
+        return loaded, whole
+
+    def _store(self, loaded: _Loaded, arrays: Sequence[NDArray[np.uint8]]) -> Entry:
+        rect = loaded.block.rect
+        stats: list[float]
+        if loaded.unreadable is not None:
+            arrays, stats = self.output.blank(rect, NOT_COMPUTED), []
+        elif loaded.tissue is None:
+            arrays = self.output.blank(rect, 0)
+            _, stats = self.output.masked(arrays, np.zeros((rect.height, rect.width), bool))
+        else:
+            arrays, stats = self.output.masked(arrays, loaded.tissue)
+        for pyramid, array in zip(self.pyramids, arrays, strict=True):
+            pyramid.write(rect.y, rect.x, array)
+        if self._live is not None:
+            self._live.wrote(rect)
+        return Entry(rect, stats, digest(arrays), loaded.unreadable)
+
+    def is_intact(self, entry: Entry) -> bool:
+        """Whether the stored pixels of a block are those that its entry was made for."""
+        y, x, height, width = entry.rect
+        try:
+            arrays = [
+                np.asarray(p.levels[0][..., y : y + height, x : x + width]) for p in self.pyramids
+            ]
+        except (OSError, ValueError, RuntimeError):  # a torn chunk fails its checksum
+            return False
+        return digest(arrays) == entry.digest
+
+
+class _Live:
+    """Refreshes the coarser levels under blocks that were written, now and then."""
+
+    def __init__(self, pyramids: Sequence[Pyramid], output: Output):
+        self._pyramids = list(zip(pyramids, output.methods, strict=True))
+        self._dirty: list[Rect] = []
+        self._next = 0.0
+
+    def wrote(self, rect: Rect) -> None:
+        self._dirty.append(rect)
+        began = time.monotonic()
+        if began < self._next:
+            return
+        for one in self._dirty:
+            for pyramid, method in self._pyramids:
+                pyramid.update(*one, method, (NOT_COMPUTED,))
+        self._dirty.clear()
+        now = time.monotonic()
+        self._next = now + 20 * (now - began)
+
+
+def _parts(rect: Rect, side: int) -> Iterator[Rect]:
+    for y in range(rect.y, rect.y + rect.height, side):
+        for x in range(rect.x, rect.x + rect.width, side):
+            height = min(side, rect.y + rect.height - y)
+            yield Rect(y, x, height, min(side, rect.x + rect.width - x))
+
+
+def _release(device: torch.device) -> Any:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

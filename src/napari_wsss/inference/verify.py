@@ -1,0 +1,122 @@
+"""Checksums of a finished result, and finding what changed since."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from napari_wsss.errors import SlideError
+from napari_wsss.files import write_atomic
+from napari_wsss.inference.result import RUN_FILE, read_run, write_run
+from napari_wsss.jobs import CancelToken, Event, Job, Progress, run_job
+from napari_wsss.slides.pyramid import writing
+
+__all__ = ["CHECKSUMS", "RUN_ONLY", "seal", "verify_job", "verify_result"]
+
+CHECKSUMS = "checksums.json"
+#: Files that are no part of the result.
+RUN_ONLY = (".lock",)
+
+
+def seal(path: Path, record: Mapping[str, Any]) -> None:
+    """Write checksums of all files of a result, then its record with a checksum of those.
+
+    Parameters
+    ----------
+    path
+        The ``.ome.zarr`` folder.
+    record
+        What ``run.json`` shall say.
+
+    Raises
+    ------
+    OutputError
+        If they cannot be written.
+    """
+    with writing(path):
+        sums = {name: _sha256(path / name) for name in _files(path)}
+    table = json.dumps(sums, indent=0).encode()
+    write_atomic(path / CHECKSUMS, table)
+    whole = {**record, "checksums": hashlib.sha256(table).hexdigest()}
+    write_run(path, {**whole, "digest": _record_digest(whole)})
+
+
+def verify_result(
+    path: str | Path,
+    *,
+    on_event: Callable[[Event], object] | None = None,
+    cancel: CancelToken | None = None,
+) -> list[str]:
+    """Find every file of a result that changed since it was finished.
+
+    Parameters
+    ----------
+    path
+        The ``.ome.zarr`` folder.
+    on_event, cancel
+        As in `train_classifier`.
+
+    Returns
+    -------
+    list of str
+        One line for each file that is altered, missing or new; empty if all is well.
+
+    Raises
+    ------
+    SlideError
+        If it is no result, or was not finished.
+    """
+    return run_job(verify_job(Path(path), cancel=cancel), on_event)
+
+
+def verify_job(path: Path, *, cancel: CancelToken | None = None) -> Job[list[str]]:
+    """Yield the events of `verify_result`, which documents the parameters."""
+    cancel = cancel or CancelToken()
+    record = read_run(path)
+    if not record.get("complete"):
+        raise SlideError(f"{path} was not finished, so there is nothing to verify it against.")
+    own = record.pop("digest", None)
+    if own != _record_digest(record):
+        return [f"{RUN_FILE}: altered"]
+    try:
+        table = (path / CHECKSUMS).read_bytes()
+    except OSError as error:
+        return [f"{CHECKSUMS}: missing or unreadable ({error})"]
+    if hashlib.sha256(table).hexdigest() != record.get("checksums"):
+        return [f"{CHECKSUMS}: altered"]
+    sums: dict[str, str] = json.loads(table)
+    found = set(_files(path))
+    problems = [
+        f"{name}: was not there when the result was finished" for name in found - set(sums)
+    ]
+    for done, (name, expected) in enumerate(sums.items(), 1):
+        cancel.raise_if_cancelled("Nothing was changed.")
+        if name not in found:
+            problems.append(f"{name}: missing")
+        else:
+            try:
+                if _sha256(path / name) != expected:
+                    problems.append(f"{name}: altered")
+            except OSError as error:
+                problems.append(f"{name}: unreadable ({error})")
+        yield Progress("Verifying", done, len(sums))
+    return sorted(problems)
+
+
+def _files(path: Path) -> Iterator[str]:
+    """Yield the files of a result by name, without those that hold the checksums."""
+    skipped = {RUN_FILE, CHECKSUMS, *RUN_ONLY}
+    names = (p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
+    yield from sorted(name for name in names if name not in skipped)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _record_digest(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(dict(record), sort_keys=True).encode()).hexdigest()
