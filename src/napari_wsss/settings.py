@@ -213,6 +213,13 @@ class SegmenterSettings(_TrainingSettings):
         description="'deeplabv3plus' as in the paper, or 'unet', whose result does not depend on "
         "how a slide is cut into blocks.",
     )
+    encoder_stages: int = Field(
+        4,
+        ge=1,
+        le=12,
+        description="How many of the encoder's stages, from the shallowest, the U-Net uses; the "
+        "last stages cost most and see farthest, so leaving one out makes slides faster.",
+    )
     decoder_channels: int = Field(
         128, ge=16, le=1024, description="Channels of the decoder's widest layer."
     )
@@ -224,6 +231,14 @@ class SegmenterSettings(_TrainingSettings):
     gate_weight: float = Field(
         0.2, ge=0, le=10, description="Weight of the patch-label loss that trains the gate head."
     )
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What a checkpoint says of the network, besides the encoder."""
+        common = {"decoder": self.decoder, "decoder_channels": self.decoder_channels}
+        if self.decoder != "unet":
+            return common
+        return {**common, "encoder_stages": self.encoder_stages}
 
     @model_validator(mode="after")
     def _weights_positive(self) -> Self:

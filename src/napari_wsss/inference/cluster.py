@@ -80,10 +80,18 @@ class Cluster:
             ) from error
 
     @classmethod
-    def local(cls, workers: int) -> Self:
-        """Start `workers` processes on this machine, which share its processor."""
+    def local(cls, workers: int, threads: int | None = None) -> Self:
+        """Start `workers` processes on this machine.
+
+        Parameters
+        ----------
+        workers
+            How many.
+        threads
+            Of the processor for each; by default they share it evenly.
+        """
         distributed = _distributed()
-        threads = max(1, (os.cpu_count() or 1) // workers)
+        threads = threads or max(1, (os.cpu_count() or 1) // workers)
         # Read by the numerical libraries of the workers when they are loaded.
         with _environment(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads)):
             cluster = distributed.LocalCluster(

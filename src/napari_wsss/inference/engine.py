@@ -22,6 +22,7 @@ from napari_wsss.inference.upload import Uploader
 from napari_wsss.jobs import CancelToken
 from napari_wsss.models import WsssModel
 from napari_wsss.models.device import autocast, choose_device, prepare_process
+from napari_wsss.models.fusion import fused
 from napari_wsss.settings import InferenceSettings
 
 __all__ = ["Engine", "Region", "is_out_of_memory"]
@@ -62,7 +63,7 @@ class Engine:
     Parameters
     ----------
     model
-        Moved to the device and put in evaluation mode.
+        A copy of it runs, its batch norms folded into its convolutions.
     settings
         Tile size, overlap, batch size and precision.
     device
@@ -94,7 +95,7 @@ class Engine:
         self.device = choose_device(device)
         self.halo = receptive_halo(model)
         self.step = model.alignment_px
-        self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
+        self.model = fused(model).to(self.device).to(memory_format=torch.channels_last)
         self.classes = model.classes
         wanted = self.settings.batch_size
         self.batch_size = _BATCH.get(self.device.type, 1) if wanted == "auto" else wanted

@@ -50,7 +50,12 @@ class WsssModel(nn.Module):
 
     def __init__(self, info: ModelInfo, *, load_weights: bool = True):
         super().__init__()
-        self.encoder = Encoder(info.encoder, load_weights=load_weights)
+        stages = info.architecture.get("encoder_stages")
+        self.encoder = Encoder(
+            info.encoder,
+            load_weights=load_weights,
+            stages=None if stages is None else int(stages),
+        )
         if info.mean is None or info.std is None:
             mean, std = self.encoder.normalisation
             info = info.model_copy(update={"mean": mean, "std": std})

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_wsss.errors import ModelError
+from napari_wsss.models.pruning import drop_deeper
 from napari_wsss.models.resnet38 import ResNet38d
 from napari_wsss.models.weights import load_encoder_weights
 from napari_wsss.settings import EncoderSettings
@@ -31,6 +32,8 @@ class Encoder(nn.Module):
         Name, weights and output stride.
     load_weights
         False leaves the weights random, because a checkpoint follows.
+    stages
+        Use the first so many stages only; None, or more than there are, uses all.
 
     Attributes
     ----------
@@ -50,16 +53,22 @@ class Encoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, settings: EncoderSettings, *, load_weights: bool = True):
+    def __init__(
+        self,
+        settings: EncoderSettings,
+        *,
+        load_weights: bool = True,
+        stages: int | None = None,
+    ):
         super().__init__()
         self.settings = settings
         self.normalisation = (_IMAGENET_MEAN, _IMAGENET_STD)
         self._whole_tokens = False
         if settings.name == "resnet38d":
             self.net: nn.Module = ResNet38d(settings.output_stride)
-            self.channels = ResNet38d.channels
-            self.reductions = self.net.reductions
-            self._stage_names = self.net.stage_names
+            self.channels: tuple[int, ...] = ResNet38d.channels
+            self.reductions: tuple[int, ...] = self.net.reductions
+            self._stage_names: tuple[str, ...] = self.net.stage_names
         else:
             self.net = _create_timm(settings, load_weights)
             info: Any = self.net.feature_info
@@ -78,6 +87,11 @@ class Encoder(nn.Module):
         self.normalise_by(*self.normalisation)
         if load_weights:
             load_encoder_weights(self.net, settings)
+        if stages is not None and stages < len(self.channels):
+            self.channels = self.channels[:stages]
+            self.reductions = self.reductions[:stages]
+            self._stage_names = self._stage_names[:stages]
+            drop_deeper(self.net, self._stage_names[-1], stages)
 
     def normalise_by(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         """Normalise images by this mean and standard deviation (R, G, B; values 0 to 1)."""
@@ -90,7 +104,7 @@ class Encoder(nn.Module):
         if self._whole_tokens:
             step, (height, width) = max(self.reductions), x.shape[-2:]
             x = F.pad(x, (0, -width % step, 0, -height % step), mode="replicate")
-        stages = list(self.net(x))
+        stages = list(self.net(x))[: len(self.channels)]
         # Some transformers put the channels last.
         return [
             f.permute(0, 3, 1, 2) if f.shape[1] != c and f.shape[-1] == c else f

@@ -61,6 +61,16 @@ class _Bottleneck(nn.Module):
         return self.conv_branch2b2(y) + skip
 
 
+#: Layers of the five stages, in their order.
+_STAGES = (
+    ("b2", "b2_1", "b2_2"),
+    ("b3", "b3_1", "b3_2"),
+    ("b4", "b4_1", "b4_2", "b4_3", "b4_4", "b4_5"),
+    ("b5", "b5_1", "b5_2"),
+    ("b6", "b7", "bn7", "relu7"),
+)
+
+
 class ResNet38d(nn.Module):
     """The encoder: ``forward((N, 3, H, W))`` returns five stages, shallow to deep.
 
@@ -101,22 +111,20 @@ class ResNet38d(nn.Module):
         self.b7 = _Bottleneck(2048, 4096, 1, d6, 0.5)
         self.bn7 = nn.BatchNorm2d(4096)
         self.relu7 = nn.ReLU()
+        self._kept = len(_STAGES)
+
+    def keep(self, count: int) -> None:
+        """Delete the layers behind the first `count` stages."""
+        for name in (name for names in _STAGES[count:] for name in names):
+            delattr(self, name)
+        self._kept = count
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Return the outputs of ``b2_2``, ``b3_2``, ``b4_5``, ``b5_2`` and ``bn7``."""
+        """Return the outputs of ``b2_2``, ``b3_2``, ``b4_5``, ``b5_2`` and ``relu7``."""
         out: list[Tensor] = []
         x = self.conv1a(x)
-        for name in ("b2", "b2_1", "b2_2"):
-            x = getattr(self, name)(x)
-        out.append(x)
-        for name in ("b3", "b3_1", "b3_2"):
-            x = getattr(self, name)(x)
-        out.append(x)
-        for name in ("b4", *(f"b4_{i}" for i in range(1, 6))):
-            x = getattr(self, name)(x)
-        out.append(x)
-        for name in ("b5", "b5_1", "b5_2"):
-            x = getattr(self, name)(x)
-        out.append(x)
-        out.append(self.relu7(self.bn7(self.b7(self.b6(x)))))
+        for names in _STAGES[: self._kept]:
+            for name in names:
+                x = getattr(self, name)(x)
+            out.append(x)
         return out

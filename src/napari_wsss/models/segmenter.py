@@ -17,10 +17,11 @@ __all__ = ["Segmenter"]
 class Segmenter(WsssModel):
     """Segmentation network with a classification head.
 
-    ``info.architecture`` holds ``decoder`` (``"unet"`` or ``"deeplabv3plus"``) and
-    ``decoder_channels``. The U-Net decodes to a quarter of the input's resolution, which is
-    finer than tissue borders are known, and enlarges the logits. DeepLabV3+ pools over the
-    whole input, so its result depends on the tile.
+    ``info.architecture`` holds ``decoder`` (``"unet"`` or ``"deeplabv3plus"``),
+    ``decoder_channels`` and ``encoder_stages`` (all where it is missing). The U-Net decodes to
+    a quarter of the input's resolution, which is finer than tissue borders are known, and
+    enlarges the logits. DeepLabV3+ pools over the whole input, so its result depends on the
+    tile.
     """
 
     def __init__(self, info: ModelInfo, *, load_weights: bool = True):

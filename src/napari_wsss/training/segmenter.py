@@ -161,7 +161,7 @@ def segmenter_job(
         "segmenter",
         patches,
         settings,
-        {"decoder": settings.decoder, "decoder_channels": settings.decoder_channels},
+        settings.architecture,
         targets.supervision,
     )
     with torch.random.fork_rng(devices=[]):

@@ -1,0 +1,284 @@
+"""The block engine against the bare network, its memory, its workers, and its delays.
+
+Each command prints one table:
+
+    python benchmarks/engine.py throughput --data FOLDER --out DIR
+    python benchmarks/engine.py memory ...     python benchmarks/engine.py workers ...
+    python benchmarks/engine.py delays ...     python benchmarks/engine.py area ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import platform
+import resource
+import shutil
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+from tissue import MPP, write_slide
+
+from napari_wsss.classes import ClassTable
+from napari_wsss.errors import CancelledError
+from napari_wsss.inference import Cluster, Engine, segment_job, segment_slide
+from napari_wsss.inference.blocks import SlidePlan
+from napari_wsss.inference.gate import GateGrid
+from napari_wsss.jobs import BlockDone, CancelToken
+from napari_wsss.models import ModelInfo, Segmenter
+from napari_wsss.models.device import describe_device
+from napari_wsss.settings import InferenceSettings, SegmenterSettings
+from napari_wsss.slides import open_slide
+
+
+def default_model() -> Segmenter:
+    """Return the default segmenter for four classes, its decoder random."""
+    settings = SegmenterSettings()
+    torch.manual_seed(0)
+    info = ModelInfo(
+        kind="segmenter",
+        encoder=settings.encoder.resolved(224),
+        architecture=settings.architecture,
+        classes=ClassTable.from_names(["a", "b", "c", "d"]).to_dict(),
+        mpp=MPP,
+        patch_size_px=224,
+    )
+    return Segmenter(info).eval()
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Return "median (smallest to largest)"."""
+    middle = statistics.median(values)
+    return f"{middle:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a Markdown table with what it was made by."""
+    print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
+    for row in rows:
+        print("| " + " | ".join(str(cell) for cell in row) + " |")
+    device = describe_device(torch.device("cpu"))
+    print(f"\n{device}; Python {platform.python_version()}, torch {torch.__version__}", flush=True)
+
+
+# -- throughput -------------------------------------------------------------------------
+
+
+def throughput(args: argparse.Namespace) -> None:
+    """Compare the engine with the network on tensors of its tile shape."""
+    slide = open_slide(write_slide(args.out / f"{args.side}.tif", args.data, args.side))
+    model = default_model()
+    settings = InferenceSettings(**({"block_px": args.block} if args.block else {}))
+    plan = SlidePlan.of(slide, model, settings, None)
+    engine = Engine(model, settings)
+    margin = GateGrid.of(224, plan.shape).margin_px(plan.side)
+    tile = engine.tiles.reads(plan.shape, next(plan.blocks()).rect, margin, plan.side)
+    useful = plan.shape[0] * plan.shape[1] / 1e6
+    blocks = len(list(plan.blocks()))
+    overhead = blocks * tile.height * tile.width / 1e6 / useful
+    bare, whole = [], []
+    for _ in range(args.runs):
+        bare.append(_bare_speed(engine, tile.height, tile.width))
+        shutil.rmtree(args.out / "result", ignore_errors=True)
+        began = time.perf_counter()
+        segment_slide(slide, model, args.out / "result", settings)
+        whole.append(useful / (time.perf_counter() - began))
+        bare.append(_bare_speed(engine, tile.height, tile.width))
+    pairs = [2 * w * overhead / (bare[2 * i] + bare[2 * i + 1]) for i, w in enumerate(whole)]
+    table(
+        [
+            *("slide", "block", "tile", "overhead", "bare network MP/s", "useful MP/s"),
+            "share of the bare network",
+        ],
+        [
+            [
+                f"{args.side}²",
+                f"{plan.side}²",
+                f"{tile.height} x {tile.width}",
+                f"{overhead:.2f}",
+                spread(bare),
+                spread(whole),
+                spread([100 * p for p in pairs], 1) + " %",
+            ]
+        ],
+    )
+
+
+def _bare_speed(engine: Engine, height: int, width: int, seconds: float = 20.0) -> float:
+    """Return MP/s of the network alone on a tensor that is there already."""
+    x = torch.rand(1, 3, height, width).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        engine.model.dense(x)
+        count, began = 0, time.perf_counter()
+        while time.perf_counter() - began < seconds:
+            engine.model.dense(x)
+            count += 1
+    return count * height * width / 1e6 / (time.perf_counter() - began)
+
+
+# -- memory -----------------------------------------------------------------------------
+
+
+def memory(args: argparse.Namespace) -> None:
+    """Compare the peak memory of the network on one tile, and of slides of two sizes."""
+    rows = []
+    sides = [(8192, 0.5), (65536, 0.5 * (8192 / 65536) ** 2)]
+    for side, share in sides:
+        write_slide(args.out / f"memory-{side}.tif", args.data, side, share)
+    baseline = _in_process(_peak_of_network, ())
+    rows.append(["network on one tile", "", f"{baseline:.2f}", ""])
+    for side, _ in sides:
+        path = args.out / f"memory-{side}.tif"
+        peak = _in_process(_peak_of_slide, (path, args.out / "memory-result"))
+        rows.append(["slide", f"{side}²", f"{peak:.2f}", f"{peak - baseline:+.2f}"])
+    table(["what", "size", "peak resident memory, GiB", "above the network"], rows)
+
+
+def _peak_of_network() -> float:
+    slide_px = 8192
+    model, settings = default_model(), InferenceSettings()
+    engine = Engine(model, settings)
+    side = settings.block_px
+    margin = GateGrid.of(224, (slide_px, slide_px)).margin_px(side)
+    reach = engine.tiles.reach(margin)  # type: ignore[union-attr]
+    x = torch.rand(1, 3, side + 2 * reach, side + 2 * reach)
+    with torch.inference_mode():
+        for _ in range(2):
+            engine.model.dense(x.to(memory_format=torch.channels_last))
+    return _peak()
+
+
+def _peak_of_slide(path: Path, out: Path) -> float:
+    shutil.rmtree(out, ignore_errors=True)
+    segment_slide(open_slide(path), default_model(), out)
+    return _peak()
+
+
+def _peak() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def _in_process(work: Callable[..., float], arguments: tuple) -> float:
+    """Run `work` in a process of its own, since a peak never goes down."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, arguments)
+
+
+# -- workers ----------------------------------------------------------------------------
+
+
+def workers(args: argparse.Namespace) -> None:
+    """Compare one and two workers of one thread."""
+    path = write_slide(args.out / f"{args.side}.tif", args.data, args.side)
+    slide, model = open_slide(path), default_model()
+    settings = InferenceSettings(block_px=args.block or 1024)
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(args.runs):
+        for count, times in seconds.items():
+            shutil.rmtree(args.out / "workers-result", ignore_errors=True)
+            with Cluster.local(count, threads=1) as cluster:
+                # Loading torch and model is paid once per worker, not once per slide.
+                segment_slide(
+                    open_slide(write_slide(args.out / "warm.tif", args.data, 2048)),
+                    *(model, args.out / "warm-result", settings),
+                    overwrite=True,
+                    cluster=cluster,
+                )
+                began = time.perf_counter()
+                segment_slide(slide, model, args.out / "workers-result", settings, cluster=cluster)
+                times.append(time.perf_counter() - began)
+    table(
+        ["workers of one thread", "seconds", "ratio"],
+        [
+            [1, spread(seconds[1], 1), ""],
+            [
+                2,
+                spread(seconds[2], 1),
+                spread([a / b for a, b in zip(seconds[1], seconds[2], strict=True)]),
+            ],
+        ],
+    )
+
+
+# -- delays -----------------------------------------------------------------------------
+
+
+def delays(args: argparse.Namespace) -> None:
+    """Measure how long the first block takes, and how long it takes to stop."""
+    slide = open_slide(write_slide(args.out / "16384.tif", args.data, 16384))
+    model = default_model()
+    first, stop = [], []
+    for i in range(args.runs):
+        shutil.rmtree(args.out / "delays-result", ignore_errors=True)
+        token = CancelToken()
+        job = segment_job(slide, model, args.out / "delays-result", live=True, cancel=token)
+        began = time.perf_counter()
+        for event in job:
+            if isinstance(event, BlockDone):
+                break
+        first.append(time.perf_counter() - began)
+        # At another moment of a block each time.
+        asked: list[float] = []
+
+        def ask(token: CancelToken = token, asked: list[float] = asked) -> None:
+            asked.append(time.perf_counter())
+            token.cancel()
+
+        timer = threading.Timer(0.3 + 0.37 * i, ask)
+        timer.start()
+        try:
+            for _ in job:
+                pass
+        except CancelledError:
+            stop.append(time.perf_counter() - asked[0])
+    table(
+        ["delay", "seconds"],
+        [
+            ["start to first block stored, network loaded", spread(first)],
+            ["cancel to the end of the job", spread(stop)],
+        ],
+    )
+
+
+# -- area -------------------------------------------------------------------------------
+
+
+def area(args: argparse.Namespace) -> None:
+    """Measure the time against the area of tissue on slides of one size."""
+    rows = []
+    model = default_model()
+    for share in (0.125, 0.25, 0.5, 1.0):
+        path = write_slide(args.out / f"area-{share}.tif", args.data, args.side, share)
+        shutil.rmtree(args.out / "area-result", ignore_errors=True)
+        began = time.perf_counter()
+        result = segment_slide(open_slide(path), model, args.out / "area-result")
+        seconds = time.perf_counter() - began
+        tissue = sum(r["area_mm2"] for r in result.summary()["classes"][1:])
+        rows.append(
+            [f"{100 * share:.0f} %", f"{tissue:.2f}", f"{seconds:.1f}", f"{seconds / tissue:.2f}"]
+        )
+    table(["tissue", "mm²", "seconds", "seconds per mm²"], rows)
+
+
+def main() -> None:
+    """Run one of the commands."""
+    commands = {f.__name__: f for f in (throughput, memory, workers, delays, area)}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("command", choices=commands)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the set glas")
+    parser.add_argument("--out", type=Path, default=Path("benchmark-output"))
+    parser.add_argument("--side", type=int, default=16384, help="side of the slide, px")
+    parser.add_argument("--block", type=int, help="block_px; the default setting if left out")
+    parser.add_argument("--runs", type=int, default=3)
+    args = parser.parse_args()
+    commands[args.command](args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Batch normalisation folded into the convolutions before it, for inference.
+
+In evaluation a batch norm is a scale and a shift per channel, which the convolution's own
+weights can do: one pass over memory less for each, which is what large tiles wait for.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, TypeVar
+
+import torch
+from timm.layers import BatchNormAct2d
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from napari_wsss.models.base import WsssModel
+
+__all__ = ["fused"]
+
+M = TypeVar("M", bound=WsssModel)
+
+#: Side of the noise (px) on which the result is compared with the original.
+_PROBE_PX = 96
+_TOLERANCE = 1e-4
+
+
+@torch.no_grad()
+def fused(model: M) -> M:
+    """Return a copy of `model` for inference, its batch norms folded into convolutions.
+
+    Which convolution feeds which batch norm is found by watching a forward pass. The copy is
+    compared with the original on noise; a network that is wired in another way (an output
+    used twice, say) is returned as it was.
+
+    Parameters
+    ----------
+    model
+        Not changed.
+
+    Returns
+    -------
+    WsssModel
+        On the CPU, in evaluation mode, its outputs equal up to rounding.
+    """
+    plain = copy.deepcopy(model).cpu().eval()
+    side = _PROBE_PX
+    noise = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    quick = copy.deepcopy(plain)
+    pairs = _pairs(quick, noise)
+    for conv, norm in pairs:
+        conv.weight, bias = fuse_conv_bn_weights(
+            conv.weight,
+            conv.bias,
+            norm.running_mean,  # type: ignore[arg-type]
+            norm.running_var,  # type: ignore[arg-type]
+            norm.eps,
+            norm.weight,
+            norm.bias,
+        )
+        conv.bias = bias
+    replaced = {norm: _rest(norm) for _, norm in pairs}
+    for parent in quick.modules():
+        for name, child in list(parent.named_children()):
+            if child in replaced:
+                setattr(parent, name, replaced[child])
+    return quick if _agree(plain, quick, noise) else plain
+
+
+def _pairs(model: WsssModel, noise: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Return the convolutions whose output goes into a batch norm, with it."""
+    outputs: list[tuple[Tensor, nn.Conv2d]] = []  # kept alive, so that identity means something
+    found: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
+
+    def remember(module: nn.Module, _: Any, output: Tensor) -> None:
+        assert isinstance(module, nn.Conv2d)
+        outputs.append((output, module))
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(module, nn.BatchNorm2d)
+        for output, conv in outputs:
+            if output is inputs[0] and conv.out_channels == module.num_features:
+                found.append((conv, module))
+
+    handles = []
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            handles.append(module.register_forward_hook(remember))
+        elif isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
+            handles.append(module.register_forward_pre_hook(look))
+    model.dense(noise)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def _rest(norm: nn.BatchNorm2d) -> nn.Module:
+    """Return what a layer does after normalising: timm's batch norms hold the activation."""
+    return norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity()
+
+
+def _agree(plain: WsssModel, quick: WsssModel, noise: Tensor) -> bool:
+    for a, b in zip(plain.dense(noise), quick.dense(noise), strict=True):
+        if not torch.isfinite(a).all():  # a broken model is reported where it runs
+            return False
+        scale = a.abs().max().clamp_min(1e-6)
+        if (a - b).abs().max() > _TOLERANCE * scale:
+            return False
+    return True
