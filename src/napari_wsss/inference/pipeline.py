@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_wsss.errors import SlideError
+from napari_wsss.errors import SlideError, WsssError
 from napari_wsss.inference.blocks import Block, SlidePlan
 from napari_wsss.inference.engine import Engine, is_out_of_memory
 from napari_wsss.inference.journal import Entry, digest
@@ -231,9 +231,9 @@ class Pipeline:
         """Cut the blocks into smaller parts, as their whole does not fit into memory."""
         smaller = self._side // 2
         if smaller < _SMALLEST or not isinstance(self.engine.tiles, ExactTiles):
-            raise MemoryError(
+            raise WsssError(
                 f"The memory of {self.engine.device} does not suffice for one tile. Close other "
-                "programs, or take a smaller network."
+                "programs, or take a smaller network. What was finished is kept."
             )
         self._side = smaller
         _release(self.engine.device)
