@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ClassTable": "classes",
     "Classifier": "models",
+    "Cluster": "inference",
     "PatchSet": "patches",
     "PseudoMasks": "cams",
     "Segmenter": "models",
@@ -30,6 +31,7 @@ _HOMES = {
     "segment_slide": "inference",
     "train_classifier": "training",
     "train_segmenter": "training",
+    "verify_result": "inference",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -81,12 +81,24 @@ def test_names_that_share_their_beginning_are_no_clash(segment, slide, tmp_path)
     assert segment(*slides, "--mpp", 0.5).exit_code == 0
 
 
-def test_a_result_is_kept_without_overwrite(segment, slide):
+def test_a_finished_result_is_not_made_again(segment, slide, tmp_path):
     assert segment(slide, "--mpp", 0.5).exit_code == 0
+    (record,) = (tmp_path / "out").glob("*/run.json")
+    written = record.stat().st_mtime_ns
     again = segment(slide, "--mpp", 0.5)
+    assert again.exit_code == 0
+    assert "finished already" in again.stderr
+    assert record.stat().st_mtime_ns == written
+
+
+def test_a_result_of_other_settings_is_kept_without_overwrite(segment, slide):
+    assert segment(slide, "--mpp", 0.5).exit_code == 0
+    other = ("--mpp", 0.5, "--set", "gate_threshold=0.4")
+    again = segment(slide, *other)
     assert again.exit_code == 1
     assert "--overwrite" in again.stderr
-    assert segment(slide, "--mpp", 0.5, "--overwrite").exit_code == 0
+    assert "gate_threshold" in again.stderr
+    assert segment(slide, *other, "--overwrite").exit_code == 0
 
 
 def test_maps(cli, classifier, slide, tmp_path):
@@ -152,3 +164,37 @@ def test_export_of_something_else_says_so(cli, slide, tmp_path):
     done = cli("export", slide.parent, "--csv", tmp_path / "r.csv")
     assert done.exit_code == 1
     assert "not a result" in done.stderr
+
+
+def test_verify(cli, result, tmp_path):
+    assert cli("verify", result).exit_code == 0
+    spoilt = tmp_path / "spoilt.ome.zarr"
+    shutil.copytree(result, spoilt)
+    (chunk,) = (spoilt / "labels" / "segmentation" / "0" / "c").rglob("0/0")
+    data = bytearray(chunk.read_bytes())
+    data[-1] ^= 1
+    chunk.write_bytes(data)
+    done = cli("verify", spoilt, result, tmp_path / "gone.ome.zarr", "--json", tmp_path / "v.json")
+    assert done.exit_code == 1
+    assert "labels/segmentation/0/c/0/0" in done.stderr
+    summary = json.loads((tmp_path / "v.json").read_text("utf-8"))
+    assert summary["failed"] == 2
+    assert [bool(row["problems"]) for row in summary["results"]] == [True, False, True]
+
+
+def test_workers_give_the_bytes_of_one_process(process, segmenter, slide, result, tmp_path):
+    done = process(
+        *("segment", slide, "--model", segmenter, "--out", tmp_path, "--mpp", 0.5),
+        *("--set", "block_px=64", "--quiet", "--workers", 2),
+    )
+    assert done.returncode == 0, done.stderr
+    for file in result.rglob("*"):
+        if file.is_file() and file.name != ".lock":
+            twin = tmp_path / result.name / file.relative_to(result)
+            assert twin.read_bytes() == file.read_bytes(), file.name
+
+
+def test_workers_and_scheduler_exclude_each_other(segment, slide):
+    done = segment(slide, "--mpp", 0.5, "--workers", 2, "--scheduler", "tcp://nowhere:1")
+    assert done.exit_code == 1
+    assert "not both" in done.stderr

@@ -41,6 +41,7 @@ def test_gate_logits_are_the_mean_of_the_presence_map(segmenter):
     ("encoder", "architecture", "message"),
     [
         ({}, {"decoder": "fpn"}, "no decoder 'fpn'"),
+        ({}, {"encoder_stages": 2}, "at least two encoder stages"),
         ({"output_stride": 32}, {"decoder": "deeplabv3plus"}, "output_stride = 16"),
         (
             {"name": "test_convnext"},

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,14 +18,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from napari_wsss.errors import MissingDependencyError, SlideError, WsssError
+from napari_wsss.errors import MissingDependencyError, ModelError, SlideError, WsssError
 from napari_wsss.inference.blocks import Block, SlidePlan
 from napari_wsss.inference.engine import Engine
 from napari_wsss.inference.journal import Entry
 from napari_wsss.inference.outputs import MapsOutput, Output, SegmentationOutput
 from napari_wsss.inference.pipeline import Pipeline
 from napari_wsss.jobs import CancelToken
-from napari_wsss.models import load_model
+from napari_wsss.models import load_model, weights_digest
 from napari_wsss.settings import InferenceSettings
 from napari_wsss.slides import open_slide
 
@@ -36,6 +37,7 @@ __all__ = ["Cluster"]
 _OUTPUTS: dict[str, type[Output]] = {c.kind: c for c in (SegmentationOutput, MapsOutput)}
 #: Tasks given out per thread of the workers: one at work, one waiting for it.
 _DEEP = 2
+_LOADING = threading.Lock()
 #: How often a task is tried again after its worker died.
 _RETRIES = 3
 
@@ -202,7 +204,9 @@ def run_block(task: BlockTask, block: Block) -> Entry | WsssError:
     They would be the same wherever they are tried again, unlike those of a machine.
     """
     try:
-        return _pipeline(task).run_one(block)
+        with _LOADING:  # threads of one worker share what the first of them loads
+            pipeline = _pipeline(task)
+        return pipeline.run_one(block)
     except WsssError as error:
         return error
 
@@ -217,6 +221,8 @@ def _pipeline(task: BlockTask) -> Pipeline:
             "workers must see the same files under the same paths."
         )
     model = load_model(task.model)
+    if weights_digest(model) != task.model_sha256:
+        raise ModelError(f"{task.model} holds another model than that of this run.")
     settings = InferenceSettings.model_validate_json(task.settings)
     plan = SlidePlan.of(slide, model, settings, task.model_mpp)
     output = _OUTPUTS[task.kind](model.classes, settings)

@@ -107,6 +107,8 @@ class Engine:
         self._flips = _FLIPS if flips else _FLIPS[:1]
         self._upload = Uploader(self.device)
         self._cancel = cancel or CancelToken()
+        for layer in _leaves(self.model):
+            layer.register_forward_pre_hook(self._check)
 
     @property
     def exact(self) -> bool:
@@ -134,18 +136,13 @@ class Engine:
         CancelledError
             Between two layers.
         """
-        handles = [m.register_forward_pre_hook(self._check) for m in _leaves(self.model)]
-        try:
-            if isinstance(self.tiles, ExactTiles):
-                logits, presence = self._forward(images)
-                return [Region(*r) for r in zip(rects, logits, presence, strict=True)]
-            return [
-                self._blended(image, rect, self.tiles)
-                for image, rect in zip(images, rects, strict=True)
-            ]
-        finally:
-            for handle in handles:
-                handle.remove()
+        if isinstance(self.tiles, ExactTiles):
+            logits, presence = self._forward(images)
+            return [Region(*r) for r in zip(rects, logits, presence, strict=True)]
+        return [
+            self._blended(image, rect, self.tiles)
+            for image, rect in zip(images, rects, strict=True)
+        ]
 
     def _check(self, *_: object) -> None:
         self._cancel.raise_if_cancelled()

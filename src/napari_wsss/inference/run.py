@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -21,12 +20,12 @@ from napari_wsss.inference.pipeline import Pipeline
 from napari_wsss.inference.result import NOT_COMPUTED, result_path
 from napari_wsss.inference.tiles import Rect
 from napari_wsss.jobs import BlockDone, CancelToken, Event, Job, Log, Progress
-from napari_wsss.models import WsssModel, save_model
+from napari_wsss.models import WsssModel, save_model, weights_digest
 from napari_wsss.models.device import choose_device, describe_device
 from napari_wsss.settings import InferenceSettings
 from napari_wsss.slides import Pyramid, Slide
 
-__all__ = ["View", "model_digest", "slide_job"]
+__all__ = ["View", "slide_job"]
 
 #: Says where the user looks: (y, x) in pixels of the result, or None.
 View = Callable[[], "tuple[float, float] | None"]
@@ -152,7 +151,7 @@ class _Run:
             name=slide.name,
             slide_fingerprint=slide.fingerprint,
             model=model.resolve(),
-            model_sha256=model_digest(self.model),
+            model_sha256=weights_digest(self.model),
             settings=self.settings.model_dump_json(),
             model_mpp=self.model_mpp,
             device=device,
@@ -239,18 +238,9 @@ def _record(
             "mpp": slide.mpp,
             "fingerprint": slide.fingerprint,
         },
-        "model": {"sha256": model_digest(model), **model.info.model_dump(mode="json")},
+        "model": {"sha256": weights_digest(model), **model.info.model_dump(mode="json")},
         "settings": settings.model_dump(mode="json"),
         "device": device.split(" (")[0] if device.startswith("cpu") else device,
         "shape": list(plan.shape),
         "downsample": [float(d) for d in plan.grid.downsample],
     }
-
-
-def model_digest(model: WsssModel) -> str:
-    """Return the sha256 of a model's weights."""
-    digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

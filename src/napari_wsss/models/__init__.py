@@ -7,6 +7,7 @@ from napari_wsss.models.checkpoint import (
     load_segmenter,
     read_info,
     save_model,
+    weights_digest,
 )
 from napari_wsss.models.classifier import Classifier
 from napari_wsss.models.encoder import Encoder
@@ -25,4 +26,5 @@ __all__ = [
     "load_segmenter",
     "read_info",
     "save_model",
+    "weights_digest",
 ]

@@ -24,7 +24,14 @@ from napari_wsss.models.classifier import Classifier
 from napari_wsss.models.info import ModelInfo
 from napari_wsss.models.segmenter import Segmenter
 
-__all__ = ["load_classifier", "load_model", "load_segmenter", "read_info", "save_model"]
+__all__ = [
+    "load_classifier",
+    "load_model",
+    "load_segmenter",
+    "read_info",
+    "save_model",
+    "weights_digest",
+]
 
 M = TypeVar("M", bound=WsssModel)
 
@@ -44,6 +51,15 @@ def save_model(model: WsssModel, path: str | Path, *, overwrite: bool = False) -
     metadata = {"wsss": header, "sha256": _digest(header, tensors)}
     write_atomic(path, save(tensors, metadata))
     return path
+
+
+def weights_digest(model: WsssModel) -> str:
+    """Return the sha256 of a model's weights, as results record it."""
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_info(path: str | Path) -> ModelInfo:

@@ -42,6 +42,12 @@ class Segmenter(WsssModel):
 
     def _unet(self, width: int) -> tuple[nn.Module, int]:
         self._stages = [i for i, r in enumerate(self.encoder.reductions) if r >= 4]
+        if len(self._stages) < 2:
+            raise ModelError(
+                "A U-Net needs at least two encoder stages of stride 4 or more; these of "
+                f"{self.encoder.settings.name!r} have strides {self.encoder.reductions}. Raise "
+                "encoder_stages."
+            )
         channels = [3, *(self.encoder.channels[i] for i in self._stages)]
         widths = [width, *[max(width // 2, 16)] * 4][: len(self._stages) - 1]
         decoder = UnetDecoder(

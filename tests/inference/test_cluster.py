@@ -1,0 +1,189 @@
+"""Blocks shared among processes: the bytes of one process, whatever happens to the workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+pytest.importorskip("distributed")
+
+from napari_wsss.classes import ClassTable
+from napari_wsss.errors import CancelledError, ModelError, SlideError, WsssError
+from napari_wsss.inference import Cluster, map_slide, segment_job, segment_slide, verify_result
+from napari_wsss.inference.blocks import Block
+from napari_wsss.inference.cluster import run_block
+from napari_wsss.inference.tiles import Rect
+from napari_wsss.jobs import BlockDone, CancelToken
+from napari_wsss.models import Classifier, ModelInfo, Segmenter, save_model
+from napari_wsss.settings import EncoderSettings, InferenceSettings
+from napari_wsss.slides import open_slide
+
+SETTINGS = InferenceSettings(block_px=512, tissue_only=False, precision="fp32")
+ARCHITECTURE = {
+    "segmenter": {"decoder_channels": 16, "encoder_stages": 3},
+    "classifier": {"depths": [-1], "deep_supervision": False},
+}
+
+
+def model_of(kind: str) -> Segmenter | Classifier:
+    torch.manual_seed(0)
+    info = ModelInfo(
+        kind=kind,
+        encoder=EncoderSettings(name="test_resnet", weights="random", upscale=1.0),
+        architecture=ARCHITECTURE[kind],
+        classes=ClassTable.from_names(["a", "b", "c"]).to_dict(),
+        mpp=0.5,
+        patch_size_px=64,
+    )
+    return {"segmenter": Segmenter, "classifier": Classifier}[kind](info).eval()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """As the workers have: the number of threads can change the last digit of a sum."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return model_of("segmenter")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """A tiled TIFF of 1150 x 890 px, six blocks."""
+    coarse = np.random.default_rng(0).integers(0, 256, (72, 56, 3), np.uint8)
+    pixels = coarse.repeat(16, 0).repeat(16, 1)[:1150, :890]
+    file = tmp_path_factory.mktemp("slides") / "a.tif"
+    tifffile.imwrite(file, pixels, tile=(256, 256), photometric="rgb")
+    return file
+
+
+@pytest.fixture
+def slide(path):
+    with open_slide(path, mpp=0.5) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def finished(model, path, tmp_path_factory):
+    """The files of a run in this process."""
+    out = tmp_path_factory.mktemp("alone")
+    with open_slide(path, mpp=0.5) as slide:
+        return files(segment_slide(slide, model, out, SETTINGS, device="cpu").path)
+
+
+@pytest.fixture(scope="module")
+def two():
+    with Cluster.local(2, threads=1) as cluster:
+        yield cluster
+
+
+def files(path: Path) -> dict[str, bytes]:
+    names = [p for p in path.rglob("*") if p.is_file() and p.name != ".lock"]
+    return {p.relative_to(path).as_posix(): p.read_bytes() for p in names}
+
+
+def test_two_workers_give_the_bytes_of_one_process(model, slide, tmp_path, finished, two):
+    said = []
+    result = segment_slide(
+        slide, model, tmp_path, SETTINGS, device="cpu", cluster=two, on_event=said.append
+    )
+    assert files(result.path) == finished
+    assert verify_result(result.path) == []
+    assert sum(isinstance(e, BlockDone) for e in said) == 6
+
+
+def test_one_worker_gives_the_same(model, slide, tmp_path, finished):
+    with Cluster.local(1, threads=1) as one:
+        result = segment_slide(slide, model, tmp_path, SETTINGS, device="cpu", cluster=one)
+    assert files(result.path) == finished
+
+
+def test_maps_too(slide, tmp_path, two):
+    classifier = model_of("classifier")
+    alone = map_slide(slide, classifier, tmp_path / "alone", SETTINGS, device="cpu")
+    shared = map_slide(slide, classifier, tmp_path / "shared", SETTINGS, device="cpu", cluster=two)
+    assert files(alone.path) == files(shared.path)
+
+
+def test_a_cancelled_run_goes_on_without_the_workers(model, slide, tmp_path, finished, two):
+    token = CancelToken()
+    job = segment_job(slide, model, tmp_path, SETTINGS, device="cpu", cluster=two, cancel=token)
+    with pytest.raises(CancelledError, match="start it again"):
+        for event in job:
+            if isinstance(event, BlockDone):
+                token.cancel()
+    result = segment_slide(slide, model, tmp_path, SETTINGS, device="cpu")
+    assert files(result.path) == finished
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_a_killed_worker_is_replaced(model, slide, tmp_path, finished):
+    with Cluster.local(2, threads=1) as cluster:
+        victims = list(cluster.client.run(os.getpid).values())
+
+        def kill(event):
+            if isinstance(event, BlockDone) and victims:
+                os.kill(victims.pop(), signal.SIGKILL)
+
+        result = segment_slide(
+            slide, model, tmp_path, SETTINGS, device="cpu", cluster=cluster, on_event=kill
+        )
+    assert not victims
+    assert files(result.path) == finished
+
+
+def test_an_unreadable_tile_keeps_its_place_in_the_message(model, path, tmp_path, finished, two):
+    copied = tmp_path / "a.tif"
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tif:
+        offset = tif.pages[0].tags["TileByteCounts"].valueoffset
+    # The 8th tile (second row, last column) claims to have no bytes left of its own.
+    data[offset + 4 * 7 : offset + 4 * 8] = (10).to_bytes(4, "little")
+    copied.write_bytes(data)
+    with (
+        open_slide(copied, mpp=0.5) as slide,
+        pytest.raises(SlideError, match="level 0, y"),
+    ):
+        segment_slide(slide, model, tmp_path, SETTINGS, device="cpu", cluster=two)
+
+
+def test_a_slide_in_memory_cannot_be_shared(model, tmp_path, two):
+    slide = open_slide(np.zeros((600, 600, 3), np.uint8), mpp=0.5, name="array")
+    with pytest.raises(SlideError, match="convert_slide"):
+        segment_slide(slide, model, tmp_path, SETTINGS, cluster=two)
+
+
+def test_another_file_or_model_on_a_worker_is_noticed(model, slide, tmp_path, monkeypatch):
+    """As on a machine that sees other disks; the worker's part runs in this process."""
+    tasks = []
+
+    def run(self, task, blocks, cancel):
+        tasks.append(task)
+        return (run_block(task, block) for block in blocks)
+
+    monkeypatch.setattr(Cluster, "run", run)
+    segment_slide(slide, model, tmp_path, SETTINGS, cluster=Cluster(None))
+    block = Block(Rect(0, 0, 512, 512), True)
+    other = run_block(replace(tasks[0], slide_fingerprint="other"), block)
+    assert isinstance(other, SlideError)
+    save_model(model_of("classifier"), tasks[0].model)
+    other = run_block(replace(tasks[0], result=tmp_path), block)
+    assert isinstance(other, ModelError)
+
+
+def test_no_scheduler_at_an_address():
+    with pytest.raises(WsssError, match="No dask scheduler answers at nonsense"):
+        Cluster.connect("nonsense")
