@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from napari_wsss.inference import Cluster, map_slide, segment_job, segment_slide
 from napari_wsss.inference.blocks import Block
 from napari_wsss.inference.cluster import run_block
 from napari_wsss.inference.tiles import Rect
-from napari_wsss.jobs import BlockDone, CancelToken
+from napari_wsss.jobs import BlockDone, CancelToken, run_job
 from napari_wsss.models import Classifier, ModelInfo, Segmenter, save_model
 from napari_wsss.settings import EncoderSettings, InferenceSettings
 from napari_wsss.slides import open_slide
@@ -122,9 +123,7 @@ def test_a_cancelled_run_goes_on_without_the_workers(model, slide, tmp_path, fin
     token = CancelToken()
     job = segment_job(slide, model, tmp_path, SETTINGS, device="cpu", cluster=two, cancel=token)
     with pytest.raises(CancelledError, match="start it again"):
-        for event in job:
-            if isinstance(event, BlockDone):
-                token.cancel()
+        run_job(job, lambda event: isinstance(event, BlockDone) and token.cancel())
     result = segment_slide(slide, model, tmp_path, SETTINGS, device="cpu")
     assert files(result.path) == finished
 
@@ -187,3 +186,13 @@ def test_another_file_or_model_on_a_worker_is_noticed(model, slide, tmp_path, mo
 def test_no_scheduler_at_an_address():
     with pytest.raises(WsssError, match="No dask scheduler answers at nonsense"):
         Cluster.connect("nonsense")
+
+
+def test_a_script_without_a_guard_is_told_what_it_lacks(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("from napari_wsss import Cluster\nCluster.local(1, threads=1)\n")
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode != 0
+    assert "__main__" in done.stderr.splitlines()[-1]

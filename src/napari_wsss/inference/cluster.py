@@ -91,19 +91,30 @@ class Cluster:
             How many.
         threads
             Of the processor for each; by default they share it evenly.
+
+        Raises
+        ------
+        WsssError
+            If they do not start.
         """
         distributed = _distributed()
         threads = threads or max(1, (os.cpu_count() or 1) // workers)
         # Read by the numerical libraries of the workers when they are loaded.
         with _environment(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads)):
-            cluster = distributed.LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                dashboard_address=None,
-                silence_logs=logging.CRITICAL,
-                memory_limit=0,
-            )
+            try:
+                cluster = distributed.LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    dashboard_address=None,
+                    silence_logs=logging.CRITICAL,
+                    memory_limit=0,
+                )
+            except (RuntimeError, OSError) as error:
+                raise WsssError(
+                    f"The workers did not start ({error}). A script that starts workers must "
+                    "keep what it does under 'if __name__ == \"__main__\":'."
+                ) from error
         return cls(distributed.Client(cluster))
 
     def __enter__(self) -> Self:
