@@ -73,7 +73,7 @@ def throughput(args: argparse.Namespace) -> None:
     """Compare the engine with the network on tensors of its tile shape."""
     slide = open_slide(write_slide(args.out / f"{args.side}.tif", args.data, args.side))
     model = default_model()
-    settings = InferenceSettings(**({"block_px": args.block} if args.block else {}))
+    settings = InferenceSettings(block_px=args.block or "auto")
     plan = SlidePlan.of(slide, model, settings, None)
     engine = Engine(model, settings)
     margin = GateGrid.of(224, plan.shape).margin_px(plan.side)
@@ -143,7 +143,7 @@ def _peak_of_network() -> float:
     slide_px = 8192
     model, settings = default_model(), InferenceSettings()
     engine = Engine(model, settings)
-    side = settings.block_px
+    side = settings.block_side(model.upscale)
     margin = GateGrid.of(224, (slide_px, slide_px)).margin_px(side)
     reach = engine.tiles.reach(margin)  # type: ignore[union-attr]
     x = torch.rand(1, 3, side + 2 * reach, side + 2 * reach)
@@ -177,7 +177,7 @@ def workers(args: argparse.Namespace) -> None:
     """Compare one and two workers of one thread."""
     path = write_slide(args.out / f"{args.side}.tif", args.data, args.side)
     slide, model = open_slide(path), default_model()
-    settings = InferenceSettings(block_px=args.block or 1024)
+    settings = InferenceSettings(block_px=args.block or "auto")
     seconds: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(args.runs):
         for count, times in seconds.items():

@@ -220,8 +220,10 @@ class SegmenterSettings(_TrainingSettings):
         description="How many of the encoder's stages, from the shallowest, the U-Net uses; the "
         "last stages cost most and see farthest, so leaving one out makes slides faster.",
     )
-    decoder_channels: int = Field(
-        128, ge=16, le=1024, description="Channels of the decoder's widest layer."
+    decoder_channels: Literal["auto"] | Annotated[int, Field(ge=16, le=1024)] = Field(
+        "auto",
+        description="Channels of the decoder's widest layer; 'auto' takes 64 for 'unet' and 256, "
+        "as published, for 'deeplabv3plus'.",
     )
     depth_weights: tuple[float, ...] = Field(
         (0.2, 0.2, 0.6),
@@ -235,7 +237,10 @@ class SegmenterSettings(_TrainingSettings):
     @property
     def architecture(self) -> dict[str, Any]:
         """What a checkpoint says of the network, besides the encoder."""
-        common = {"decoder": self.decoder, "decoder_channels": self.decoder_channels}
+        width = self.decoder_channels
+        if width == "auto":
+            width = {"unet": 64, "deeplabv3plus": 256}[self.decoder]
+        common = {"decoder": self.decoder, "decoder_channels": width}
         if self.decoder != "unet":
             return common
         return {**common, "encoder_stages": self.encoder_stages}
@@ -250,11 +255,10 @@ class SegmenterSettings(_TrainingSettings):
 class InferenceSettings(Settings):
     """Segmenting a slide, block by block."""
 
-    block_px: int = Field(
-        1024,
-        ge=64,
-        le=16384,
-        description="Side of one block of output; slides round it to whole chunks of 512 px.",
+    block_px: Literal["auto"] | Annotated[int, Field(ge=64, le=16384)] = Field(
+        "auto",
+        description="Side of one block of output; slides round it to whole chunks of 512 px. "
+        "'auto' takes 2048, less for networks that enlarge what they see.",
     )
     tile_px: int = Field(
         512,
@@ -268,7 +272,7 @@ class InferenceSettings(Settings):
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = Field(
         "auto",
         description="Blocks (or such tiles) per forward pass; 'auto' takes 1 on a processor, "
-        "which one block keeps busy, and 4 on a GPU. Halved by itself if memory runs out.",
+        "which one block keeps busy, and 2 on a GPU. Halved by itself if memory runs out.",
     )
     gate: bool = Field(True, description="Remove classes that the gate head finds absent.")
     gate_threshold: float = Field(
@@ -286,6 +290,13 @@ class InferenceSettings(Settings):
     readers: int = Field(
         2, ge=1, le=64, description="Threads that decode blocks ahead of the network."
     )
+
+    def block_side(self, upscale: float) -> int:
+        """Return `block_px` in numbers, for a network that enlarges its input by `upscale`."""
+        if self.block_px != "auto":
+            return self.block_px
+        # Whole chunks of results; enlarged they shall take about the same memory.
+        return max(1, round(2048 / upscale / 512)) * 512
 
 
 class EvaluationSettings(Settings):

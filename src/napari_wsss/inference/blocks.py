@@ -74,7 +74,7 @@ class SlidePlan:
                 "did not. Give it: --model-mpp on the command line, or model_mpp=."
             )
         slide.require_mpp()
-        side = max(1, round(settings.block_px / CHUNK_PX)) * CHUNK_PX
+        side = max(1, round(settings.block_side(model.upscale) / CHUNK_PX)) * CHUNK_PX
         return cls(
             ResampledSlide(slide, mpp), tissue_mask(slide) if settings.tissue_only else None, side
         )

@@ -29,7 +29,7 @@ __all__ = ["Engine", "Region", "is_out_of_memory"]
 
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
 #: Blocks per forward pass where the settings leave it open. A CPU is busy with one.
-_BATCH = {"cpu": 1, "mps": 2, "cuda": 4}
+_BATCH = {"cpu": 1, "mps": 2, "cuda": 2}
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ def image_logits(engine: Engine, image: NDArray[np.uint8], patch_size_px: int) -
     source = array_source(image)
     height, width = source.shape
     grid = GateGrid.of(patch_size_px, source.shape) if engine.settings.gate else None
-    side = engine.settings.block_px
+    side = engine.settings.block_side(engine.model.upscale)
     k = len(engine.classes)
     logits = np.empty((k, height, width), np.float32)
     allowed = None if grid is None else np.empty((k, height, width), bool)

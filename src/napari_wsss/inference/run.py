@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from napari_wsss.inference.result import NOT_COMPUTED, result_path
 from napari_wsss.inference.tiles import Rect
 from napari_wsss.jobs import BlockDone, CancelToken, Event, Job, Log, Progress
 from napari_wsss.models import WsssModel, save_model, weights_digest
-from napari_wsss.models.device import choose_device, describe_device
+from napari_wsss.models.device import describe_device
 from napari_wsss.settings import InferenceSettings
 from napari_wsss.slides import Pyramid, Slide
 
@@ -59,10 +60,13 @@ def slide_job(
     """
     settings = settings or InferenceSettings()
     cancel = cancel or CancelToken()
-    plan = SlidePlan.of(slide, model, settings, model_mpp)
+    with ThreadPoolExecutor(1, "engine") as pool:  # both take a second
+        making = pool.submit(Engine, model, settings, device=device, cancel=cancel)
+        plan = SlidePlan.of(slide, model, settings, model_mpp)
+        engine = making.result()
     output = make(model.classes, settings)
     path = result_path(out_dir, slide.name + output.suffix)
-    where = describe_device(choose_device(device), settings.precision)
+    where = describe_device(engine.device, settings.precision)
     record = _record(output.kind, slide, model, settings, plan, where)
     with RunFolder(path, record) as folder:
         state = folder.prepare(overwrite)
@@ -70,7 +74,7 @@ def slide_job(
             yield Log(f"{path} is finished already; nothing is to be done")
             return path
         run = _Run(folder, output, plan, model, settings, model_mpp)
-        yield from run.events(state == "begun", device, view, live, cluster, cancel)
+        yield from run.events(state == "begun", engine, device, view, live, cluster, cancel)
     return path
 
 
@@ -95,6 +99,7 @@ class _Run:
     def events(
         self,
         resumed: bool,
+        engine: Engine,
         device: str,
         view: View | None,
         live: bool,
@@ -109,7 +114,6 @@ class _Run:
             group = self.folder.create()
             self.pyramids = self.output.create(group, name, self.plan)
             self.folder.journal.create()
-        engine = Engine(self.model, self.settings, device=device, cancel=cancel)
         pipeline = Pipeline(engine, self.plan, self.output, self.pyramids, cancel, live=live)
         if resumed:
             yield from self._recall(pipeline)
