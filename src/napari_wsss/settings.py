@@ -202,7 +202,15 @@ class PseudoMaskSettings(Settings):
     glass_min_px: int = Field(
         50, ge=0, description="Smaller bright components stay tissue (pixels)."
     )
-    batch_size: int = Field(32, ge=1, le=4096, description="Patches per forward pass.")
+    batch_size: int = Field(
+        16,
+        ge=1,
+        le=4096,
+        description="Patches per forward pass; halved by itself if memory runs out.",
+    )
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="'auto' takes bf16 where the processor or GPU computes in it."
+    )
 
 
 class SegmenterSettings(_TrainingSettings):

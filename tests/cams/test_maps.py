@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from napari_wsss.cams import depth_maps, fuse, supports_gradcam
-from napari_wsss.cams.pseudo_masks import masks_from_maps
+from napari_wsss.cams.masks import masks_from_maps
 from napari_wsss.errors import ModelError
 
 WANTED = torch.tensor([[1, 0, 1], [1, 1, 1], [0, 1, 0], [0, 1, 1]], dtype=torch.bool)
@@ -58,6 +58,26 @@ def test_gradcam_equals_the_textbook(make_classifier, name, depths):
     same = masks_from_maps(found) == masks_from_maps(expected)
     assert same.float().mean() > 0.999
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_relative_maps_have_the_same_arg_max_in_one_pass_less(make_classifier, monkeypatch, flips):
+    model = make_classifier().double()
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(4, 3, 48, 64, generator=generator, dtype=torch.float64)
+    passes = []
+    grad = torch.autograd.grad
+    monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: passes.append(1) or grad(*a, **k))
+    masks = {}
+    for relative in (False, True):
+        passes.clear()
+        maps = depth_maps(model, images, WANTED, method="gradcam", flips=flips, relative=relative)
+        assert len(passes) == (2 if relative else 3) * (4 if flips else 1)
+        masks[relative] = masks_from_maps(maps)
+        for m in maps:
+            assert torch.equal(torch.isfinite(m).all(3).all(2), WANTED)
+    assert len(masks[False].unique()) >= 2
+    assert (masks[False] == masks[True]).float().mean() > 0.999
 
 
 def test_maps_do_not_depend_on_the_batch(classifier):

@@ -10,7 +10,7 @@ from napari_wsss.cams import (
     PseudoMasks,
     pseudo_mask_quality,
 )
-from napari_wsss.cams.pseudo_masks import agreement
+from napari_wsss.cams.masks import agreement
 from napari_wsss.cams.store import PseudoMaskWriter, write_record
 from napari_wsss.classes import ClassTable
 from napari_wsss.patches import PatchSet

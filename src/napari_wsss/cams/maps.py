@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,13 @@ _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
 
 
 def depth_maps(
-    model: Classifier, images: Tensor, wanted: Tensor, *, method: str, flips: bool = False
+    model: Classifier,
+    images: Tensor,
+    wanted: Tensor,
+    *,
+    method: str,
+    flips: bool = False,
+    relative: bool = False,
 ) -> list[Tensor]:
     """Return the class maps of every depth at image size.
 
@@ -33,6 +40,10 @@ def depth_maps(
         ``"gradcam"`` or ``"heads"``.
     flips
         Average over the four flips.
+    relative
+        Leave out one backward pass: at all depths but the deepest the maps of a patch are
+        then right up to a term that its wanted classes share, which is enough for the
+        arg-max.
 
     Returns
     -------
@@ -46,10 +57,11 @@ def depth_maps(
         If heads are asked for and the classifier was trained with one only, or Grad-CAM of
         an encoder whose features do not lie on the way to the class logits.
     """
-    compute: Callable[[Classifier, Tensor, Tensor], list[Tensor]] = {
-        "gradcam": gradcam_maps,
+    methods: dict[str, Callable[[Classifier, Tensor, Tensor], list[Tensor]]] = {
+        "gradcam": partial(gradcam_maps, relative=relative),
         "heads": head_maps,
-    }[method]
+    }
+    compute = methods[method]
     size = images.shape[-2:]
     total: list[Tensor] = []
     for axes in _FLIPS if flips else _FLIPS[:1]:
@@ -64,14 +76,17 @@ def depth_maps(
     return [t.masked_fill(absent, -torch.inf) for t in total]
 
 
-def gradcam_maps(model: Classifier, images: Tensor, wanted: Tensor) -> list[Tensor]:
+def gradcam_maps(
+    model: Classifier, images: Tensor, wanted: Tensor, *, relative: bool = False
+) -> list[Tensor]:
     """Return Grad-CAM of the wanted classes per depth, (N, K, h, w), zero for the others.
 
     Selvaraju et al. 2017, equation 1 and 2 without the final ReLU: the features of a depth,
     weighted by the pooled gradient of the class logit. For the deepest features under
     global average pooling that is the head's own map, so it needs no backward pass. The
     other depths need as many partial backward passes as the patch with most classes has
-    classes: in pass j each patch follows its j-th class.
+    classes: in pass j each patch follows its j-th class. With `relative` it follows the
+    difference of its j-th and its first class, whose own map is then zero, in one pass less.
     """
     if len(model.stages) == 1:
         with torch.no_grad():
@@ -87,7 +102,9 @@ def gradcam_maps(model: Classifier, images: Tensor, wanted: Tensor) -> list[Tens
         # (N, passes) class numbers; patches with fewer classes repeat one of weight 0
         ranked = torch.sort(wanted.int(), dim=1, descending=True, stable=True)
         rows = torch.arange(n, device=wanted.device)
-        for j in range(passes):
+        if relative:
+            logits = logits - logits[rows, ranked.indices[:, 0]][:, None]
+        for j in range(int(relative), passes):
             chosen, valid = ranked.indices[:, j], ranked.values[:, j].bool()
             target = (logits[rows, chosen] * valid).sum()
             gradients = torch.autograd.grad(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from napari_wsss.cams.maps import depth_maps
+from napari_wsss.cams.masks import MaskNetwork, agreement
 from napari_wsss.cams.store import RECORD, PseudoMasks, PseudoMaskWriter, read_record, write_record
 from napari_wsss.classes import IGNORE
 from napari_wsss.errors import DataError, ModelError, OutputError, listed
@@ -21,15 +21,15 @@ from napari_wsss.files import output_error
 from napari_wsss.jobs import CancelToken, Event, Job, Log, Progress, run_job
 from napari_wsss.models import Classifier
 from napari_wsss.models.base import check_resolution
-from napari_wsss.models.device import autocast, choose_device, describe_device, prepare_process
+from napari_wsss.models.device import choose_device, describe_device
 from napari_wsss.patches import PatchSet
 from napari_wsss.settings import PseudoMaskSettings
 from napari_wsss.slides import glass_mask
 
-__all__ = ["agreement", "generate_pseudo_masks", "masks_from_maps", "pseudo_mask_job"]
+__all__ = ["generate_pseudo_masks", "pseudo_mask_job"]
 
-#: Files are written by this many threads (PNG compression releases the interpreter).
-_WRITERS = 2
+#: Threads that read and write patches (decoding and compressing release the interpreter).
+_THREADS = 3
 
 
 def generate_pseudo_masks(
@@ -126,104 +126,73 @@ def pseudo_mask_job(
     patches.classes.with_index_values().write(out / "classes.toml")
     writer = PseudoMaskWriter(out, patches.classes, depths)
     where = choose_device(device)
-    prepare_process()
-    model = classifier.to(where).to(memory_format=torch.channels_last).eval()
     single = patches.single_label
     yield Log(
         f"Pseudo masks of {len(patches)} patches ({int(single.sum())} with one label need no "
-        f"network) on {describe_device(where)}"
+        f"network) on {describe_device(where, settings.precision)}"
     )
-    done = 0
-    with ThreadPoolExecutor(_WRITERS, thread_name_prefix="masks") as pool:
+    todo = [i for i in range(len(patches)) if not writer.has(patches.names[i])]
+    done = len(patches) - len(todo)
+    needed = not single[todo].all()
+    network = MaskNetwork(classifier, settings, where, cancel) if needed else None
 
-        def finish(i: int, masks: NDArray[np.uint8], rgb: NDArray[np.uint8]) -> None:
-            agree = agreement(masks)
-            if glass == "ignore":
-                white = glass_mask(
-                    rgb, luminance=settings.glass_luminance, min_px=settings.glass_min_px
-                )
-                masks = np.where(white, IGNORE, masks).astype(np.uint8)
-            writer.write(patches.names[i], masks, agree)
+    def finish(i: int, masks: NDArray[np.uint8], rgb: NDArray[np.uint8]) -> None:
+        agree = agreement(masks)
+        if glass == "ignore":
+            white = glass_mask(
+                rgb, luminance=settings.glass_luminance, min_px=settings.glass_min_px
+            )
+            masks = np.where(white, IGNORE, masks).astype(np.uint8)
+        writer.write(patches.names[i], masks, agree)
 
-        todo = [i for i in range(len(patches)) if not writer.has(patches.names[i])]
-        done = len(patches) - len(todo)
-        for indices in _batches(todo, single, settings.batch_size):
+    def compute(indices: list[int], images: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+        labels = patches.labels[indices]
+        if network is None or single[indices[0]]:
+            constant = zip(images, labels.argmax(1), strict=True)
+            return [np.full((depths, *rgb.shape[:2]), c, np.uint8) for rgb, c in constant]
+        return network.masks([patches.names[i] for i in indices], images, labels)
+
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="patches") as pool:
+        # The next batch is read, and the last one written, while the network runs.
+        batches = deque(_batches(todo, patches.labels, settings.batch_size))
+        coming = [pool.submit(patches.read, i) for i in (batches[0] if batches else ())]
+        writing: list[Future[None]] = []
+        while batches:
+            indices = batches.popleft()
+            images = [future.result() for future in coming]
+            coming = [pool.submit(patches.read, i) for i in (batches[0] if batches else ())]
             cancel.raise_if_cancelled()
-            images = list(pool.map(patches.read, indices))
-            if single[indices[0]]:
-                classes = patches.labels[indices].argmax(1)
-                masks = [
-                    np.full((depths, *rgb.shape[:2]), c, np.uint8)
-                    for rgb, c in zip(images, classes, strict=True)
-                ]
-            else:
-                names = [patches.names[i] for i in indices]
-                labels = patches.labels[indices]
-                masks = _network_masks(model, names, images, labels, settings, where)
-            list(pool.map(finish, indices, masks, images))
-            done += len(indices)
-            yield Progress("Pseudo masks", done, len(patches))
+            masks = compute(indices, images)
+            done += _written(writing)
+            if writing:
+                yield Progress("Pseudo masks", done, len(patches))
+            writing = [
+                pool.submit(finish, *one) for one in zip(indices, masks, images, strict=True)
+            ]
+        done += _written(writing)
+        yield Progress("Pseudo masks", done, len(patches))
     write_record(out, {**record, "complete": True, "patches": len(patches)})
-    classifier.to("cpu")
     return PseudoMasks(out)
 
 
-def masks_from_maps(maps: list[Tensor]) -> Tensor:
-    """Return (N, D, H, W) uint8 class indices: the arg-max of each depth's maps.
+def _written(writing: list[Future[None]]) -> int:
+    """Wait until patches are written, raise what went wrong, and return how many."""
+    for future in writing:
+        future.result()
+    return len(writing)
 
-    Classes that were not wanted are minus infinity and cannot win, not even a tie.
+
+def _batches(todo: list[int], labels: NDArray[np.bool_], size: int) -> Iterator[list[int]]:
+    """Yield batches of patches with one label, then of those with more, fewest first.
+
+    Patches with as many classes as each other need as many backward passes.
     """
-    return torch.stack([m.argmax(1) for m in maps], 1).to(torch.uint8)
-
-
-def agreement(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return (H, W): the share of the (D, H, W) masks equal to the deepest, times 255."""
-    return np.round((masks == masks[-1]).mean(0) * 255).astype(np.uint8)
-
-
-def _network_masks(
-    model: Classifier,
-    names: list[str],
-    images: list[NDArray[np.uint8]],
-    labels: NDArray[np.bool_],
-    settings: PseudoMaskSettings,
-    device: torch.device,
-) -> list[NDArray[np.uint8]]:
-    """Return (D, H, W) masks of patches; those of one size share a forward pass."""
-    masks: list[NDArray[np.uint8] | None] = [None] * len(images)
-    sizes: dict[tuple[int, ...], list[int]] = {}
-    for i, image in enumerate(images):
-        sizes.setdefault(image.shape, []).append(i)
-    for members in sizes.values():
-        batch = torch.from_numpy(np.stack([images[i] for i in members])).to(device)
-        batch = batch.permute(0, 3, 1, 2).float() / 255
-        wanted = torch.from_numpy(labels[members].astype(bool)).to(device)
-        with autocast(device):
-            maps = depth_maps(model, batch, wanted, method=settings.method, flips=settings.flips)
-        _check_maps(maps, wanted, [names[i] for i in members])
-        for i, mask in zip(members, masks_from_maps(maps).cpu().numpy(), strict=True):
-            masks[i] = mask
-    return [m for m in masks if m is not None]
-
-
-def _check_maps(maps: list[Tensor], wanted: Tensor, names: list[str]) -> None:
-    """Raise ModelError naming the first patch whose wanted maps are no numbers."""
-    for m in maps:
-        # Maps of absent classes are minus infinity on purpose.
-        good = (torch.isfinite(m).flatten(2).all(2) == wanted).all(1)
-        if not bool(good.all()):
-            raise ModelError(
-                f"The maps of patch {names[int(good.int().argmin())]!r} are no numbers (NaN or "
-                "infinite). The classifier is damaged or was trained badly."
-            )
-
-
-def _batches(todo: list[int], single: NDArray[np.bool_], size: int) -> Iterator[list[int]]:
-    """Yield batches that hold either single-label patches only or none."""
-    for wanted in (True, False):
-        part = [i for i in todo if bool(single[i]) == wanted]
-        for start in range(0, len(part), size):
-            yield part[start : start + size]
+    counts = labels.sum(1)
+    ranked = sorted(todo, key=lambda i: counts[i])
+    for _, part in itertools.groupby(ranked, key=lambda i: counts[i] > 1):
+        members = list(part)
+        for start in range(0, len(members), size):
+            yield members[start : start + size]
 
 
 def _prepare_folder(out: Path, mark: str, overwrite: bool) -> None:

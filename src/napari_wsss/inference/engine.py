@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from napari_wsss.inference.halo import receptive_halo
 from napari_wsss.inference.tiles import BlendedTiles, ExactTiles, Rect
@@ -23,9 +23,10 @@ from napari_wsss.jobs import CancelToken
 from napari_wsss.models import WsssModel
 from napari_wsss.models.device import autocast, choose_device, prepare_process
 from napari_wsss.models.fusion import fused
+from napari_wsss.models.interrupt import interruptible
 from napari_wsss.settings import InferenceSettings
 
-__all__ = ["Engine", "Region", "is_out_of_memory"]
+__all__ = ["Engine", "Region"]
 
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
 #: Blocks per forward pass where the settings leave it open. A CPU is busy with one.
@@ -95,7 +96,9 @@ class Engine:
         self.device = choose_device(device)
         self.halo = receptive_halo(model)
         self.step = model.alignment_px
-        self.model = fused(model).to(self.device).to(memory_format=torch.channels_last)
+        self._cancel = cancel or CancelToken()
+        quick = fused(model).to(self.device).to(memory_format=torch.channels_last)
+        self.model = interruptible(quick, self._cancel.raise_if_cancelled)
         self.classes = model.classes
         wanted = self.settings.batch_size
         self.batch_size = _BATCH.get(self.device.type, 1) if wanted == "auto" else wanted
@@ -106,9 +109,6 @@ class Engine:
             self.tiles = self._blended_tiles()
         self._flips = _FLIPS if flips else _FLIPS[:1]
         self._upload = Uploader(self.device)
-        self._cancel = cancel or CancelToken()
-        for layer in _leaves(self.model):
-            layer.register_forward_pre_hook(self._check)
 
     @property
     def exact(self) -> bool:
@@ -143,9 +143,6 @@ class Engine:
             self._blended(image, rect, self.tiles)
             for image, rect in zip(images, rects, strict=True)
         ]
-
-    def _check(self, *_: object) -> None:
-        self._cancel.raise_if_cancelled()
 
     def _forward(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, Tensor]:
         """Return (N, K, H, W) logits and the presence map of N images (H, W, 3)."""
@@ -190,20 +187,6 @@ class Engine:
         assert small is not None
         assert small_weights is not None
         return Region(rect, sums / weights, small / small_weights)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device or the computer has no memory left."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
-    )
-
-
-def _leaves(model: nn.Module) -> list[nn.Module]:
-    return [m for m in model.modules() if not any(True for _ in m.children())]
 
 
 def _add(sums: Tensor, weights: Tensor, tile: Tensor, y: int, x: int) -> None:

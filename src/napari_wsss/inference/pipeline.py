@@ -21,13 +21,14 @@ from torch import Tensor
 
 from napari_wsss.errors import SlideError, WsssError
 from napari_wsss.inference.blocks import Block, SlidePlan
-from napari_wsss.inference.engine import Engine, is_out_of_memory
+from napari_wsss.inference.engine import Engine
 from napari_wsss.inference.journal import Entry, digest
 from napari_wsss.inference.outputs import Output
 from napari_wsss.inference.predict import no_numbers
 from napari_wsss.inference.result import NOT_COMPUTED
 from napari_wsss.inference.tiles import ExactTiles, Rect
 from napari_wsss.jobs import CancelToken
+from napari_wsss.models.device import is_out_of_memory
 from napari_wsss.slides import Pyramid
 
 __all__ = ["Pipeline"]

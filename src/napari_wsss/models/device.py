@@ -12,7 +12,14 @@ import torch
 
 from napari_wsss.errors import ModelError
 
-__all__ = ["autocast", "choose_device", "describe_device", "prepare_process", "uses_bf16"]
+__all__ = [
+    "autocast",
+    "choose_device",
+    "describe_device",
+    "is_out_of_memory",
+    "prepare_process",
+    "uses_bf16",
+]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -69,6 +76,16 @@ def describe_device(device: torch.device, precision: str = "auto") -> str:
     if device.type == "cpu":
         return f"cpu ({torch.get_num_threads()} threads, {kind})"
     return f"{device.type} ({kind})"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device or the computer has no memory left."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
+    )
 
 
 @functools.cache

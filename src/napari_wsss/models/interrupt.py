@@ -1,0 +1,39 @@
+"""Stopping a network in the middle of a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+__all__ = ["interruptible"]
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def interruptible(model: M, check: Callable[[], None]) -> M:
+    """Call `check` before every layer of `model`, forwards and backwards; return the model.
+
+    A pass over a large tile or batch takes seconds; what `check` raises ends it at once.
+
+    Parameters
+    ----------
+    model
+        Changed in place: give a copy that is used for nothing else.
+    check
+        Raises, or does nothing.
+    """
+
+    def before(*_: Any) -> None:
+        check()
+
+    def after(_: nn.Module, __: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor) and output.requires_grad:
+            output.register_hook(before)
+
+    for layer in [m for m in model.modules() if not any(True for _ in m.children())]:
+        layer.register_forward_pre_hook(before)
+        layer.register_forward_hook(after)
+    return model
