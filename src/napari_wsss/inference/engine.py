@@ -21,7 +21,8 @@ from napari_wsss.inference.tiles import BlendedTiles, ExactTiles, Rect
 from napari_wsss.inference.upload import Uploader
 from napari_wsss.jobs import CancelToken
 from napari_wsss.models import WsssModel
-from napari_wsss.models.device import autocast, choose_device, prepare_process
+from napari_wsss.models.activations import with_fused_activations
+from napari_wsss.models.device import autocast, choose_device, prepare_process, uses_bf16
 from napari_wsss.models.fusion import fused
 from napari_wsss.models.interrupt import interruptible
 from napari_wsss.settings import InferenceSettings
@@ -97,7 +98,10 @@ class Engine:
         self.halo = receptive_halo(model)
         self.step = model.alignment_px
         self._cancel = cancel or CancelToken()
-        quick = fused(model).to(self.device).to(memory_format=torch.channels_last)
+        quick = fused(model)
+        if self.device.type == "cpu" and not uses_bf16(self.device, self.settings.precision):
+            quick = with_fused_activations(quick)
+        quick = quick.to(self.device).to(memory_format=torch.channels_last)
         self.model = interruptible(quick, self._cancel.raise_if_cancelled)
         self.classes = model.classes
         wanted = self.settings.batch_size

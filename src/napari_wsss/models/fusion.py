@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from napari_wsss.models.base import WsssModel
 
-__all__ = ["fused"]
+__all__ = ["agree", "fused", "probe"]
 
 M = TypeVar("M", bound=WsssModel)
 
@@ -44,8 +44,7 @@ def fused(model: M) -> M:
         On the CPU, in evaluation mode, its outputs equal up to rounding.
     """
     plain = copy.deepcopy(model).cpu().eval()
-    side = _PROBE_PX
-    noise = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    noise = probe()
     quick = copy.deepcopy(plain)
     pairs = _pairs(quick, noise)
     for conv, norm in pairs:
@@ -64,7 +63,7 @@ def fused(model: M) -> M:
         for name, child in list(parent.named_children()):
             if child in replaced:
                 setattr(parent, name, replaced[child])
-    return quick if _agree(plain, quick, noise) else plain
+    return quick if agree(plain, quick, noise) else plain
 
 
 def _pairs(model: WsssModel, noise: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
@@ -99,7 +98,14 @@ def _rest(norm: nn.BatchNorm2d) -> nn.Module:
     return norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity()
 
 
-def _agree(plain: WsssModel, quick: WsssModel, noise: Tensor) -> bool:
+def probe() -> Tensor:
+    """Return the noise (1, 3, H, W) on which copies are compared."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(1, 3, _PROBE_PX, _PROBE_PX, generator=generator)
+
+
+def agree(plain: WsssModel, quick: WsssModel, noise: Tensor) -> bool:
+    """Whether two models give the same dense output, all numbers, up to rounding."""
     for a, b in zip(plain.dense(noise), quick.dense(noise), strict=True):
         if not torch.isfinite(a).all():  # a broken model is reported where it runs
             return False
