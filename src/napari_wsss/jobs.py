@@ -10,7 +10,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from napari_wsss.errors import CancelledError, WsssError
 
@@ -19,9 +23,12 @@ __all__ = [
     "CancelToken",
     "EpochEnd",
     "Event",
+    "Example",
+    "Examples",
     "Job",
     "Log",
     "Progress",
+    "ResultCreated",
     "run_job",
 ]
 
@@ -52,6 +59,34 @@ class EpochEnd(Event):
     best: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A held-out patch beside what a network makes of it.
+
+    Attributes
+    ----------
+    name
+        Name of the patch.
+    image
+        (H, W, 3) uint8.
+    target, prediction
+        (H, W) class indices; 255 in the target where it says nothing.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    target: NDArray[np.uint8]
+    prediction: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples(Event):
+    """A few held-out patches as the segmenter sees them after `epoch`, always the same ones."""
+
+    epoch: int
+    examples: tuple[Example, ...]
+
+
 @dataclass(frozen=True)
 class BlockDone(Event):
     """The block with its first output pixel at (`y`, `x`) and this size is on disk."""
@@ -60,6 +95,13 @@ class BlockDone(Event):
     x: int
     height: int
     width: int
+
+
+@dataclass(frozen=True)
+class ResultCreated(Event):
+    """The result at `path` is there to be looked at; it grows until the job ends."""
+
+    path: Path
 
 
 @dataclass(frozen=True)

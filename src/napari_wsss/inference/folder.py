@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from napari_wsss.errors import OutputError, SlideError, listed
 from napari_wsss.files import output_error
 from napari_wsss.inference.journal import Journal
+from napari_wsss.inference.record import OUTCOME, differences
 from napari_wsss.inference.result import RUN_FILE, read_run, write_run
 from napari_wsss.inference.verify import RUN_ONLY, seal
 from napari_wsss.slides.pyramid import writing
@@ -31,10 +32,6 @@ __all__ = ["MODEL_FILE", "RunFolder", "State"]
 MODEL_FILE = ".model.safetensors"
 
 State = Literal["new", "begun", "finished"]
-#: Fields of ``run.json`` that say how a run ended, not what it computes.
-_OUTCOME = ("complete", "summary", "checksums", "digest")
-#: Settings that do not change a result.
-_HOW = ("settings.batch_size", "settings.readers", "settings.unreadable")
 
 
 class RunFolder:
@@ -61,7 +58,7 @@ class RunFolder:
         self._lock = FileLock(path / ".lock", timeout=0, thread_local=False)
 
     def __enter__(self) -> Self:
-        if self.path.exists() and not self._is_ours():
+        if self.path.exists() and not self.is_ours():
             raise OutputError(
                 f"{self.path} exists and is no result of napari-wsss. Choose another folder."
             )
@@ -86,7 +83,8 @@ class RunFolder:
     ) -> None:
         self._lock.release()
 
-    def _is_ours(self) -> bool:
+    def is_ours(self) -> bool:
+        """Whether what is at the path is a result of ours, or the beginning of one."""
         if not self.path.is_dir():
             return False
         names = {p.name for p in self.path.iterdir()}
@@ -111,14 +109,14 @@ class RunFolder:
             state = "new"
         elif state != "new":
             earlier = read_run(self.path)
-            changed = _differences(earlier, self.record)
+            changed = differences(earlier, self.record)
             if changed:
                 was = "finished" if earlier.get("complete") else "unfinished"
                 raise OutputError(
                     f"{self.path} exists ({was}) and was made from something else:"
                     f"{listed(changed)}\nChoose another folder, or replace it with --overwrite."
                 )
-            self.record = {k: v for k, v in earlier.items() if k not in _OUTCOME}
+            self.record = {k: v for k, v in earlier.items() if k not in OUTCOME}
         if state == "begun" and self.journal.read() is None:  # its arrays may be half made
             self._clear()
             state = "new"
@@ -172,22 +170,3 @@ def _only_partial(names: set[str]) -> bool:
     return all(
         n in RUN_ONLY or (n.startswith(".run.json") and n.endswith(".partial")) for n in names
     )
-
-
-def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return "field: earlier, now" for whatever decides on the result and is not equal."""
-    old, new = dict(_flat(earlier)), dict(_flat(now))
-    rows = []
-    for key in sorted(old.keys() | new.keys()):
-        if key.split(".")[0] in _OUTCOME or key in _HOW or old.get(key) == new.get(key):
-            continue
-        rows.append(f"{key}: {old.get(key)} then, {new.get(key)} now")
-    return rows
-
-
-def _flat(record: Mapping[str, Any], prefix: str = "") -> Any:
-    for key, value in record.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

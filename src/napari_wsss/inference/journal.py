@@ -84,24 +84,24 @@ class Journal:
         OutputError
             If it cannot be read.
         """
-        try:
-            data = self.path.read_bytes()
-        except FileNotFoundError:
+        data = self._bytes()
+        if data is None:
             return None
-        except OSError as error:
-            raise output_error(self.path, error) from error
-        entries: dict[Rect, Entry] = {}
-        good = 0
-        for line in data.splitlines(keepends=True):
-            entry = _parsed(line)
-            if entry is None:
-                break
-            entries[entry.rect] = entry
-            good += len(line)
+        entries, good = _entries(data)
         if good < len(data):
             with writing(self.path), self.path.open("r+b") as file:
                 file.truncate(good)
         return entries
+
+    def peek(self) -> dict[Rect, Entry]:
+        """Return the blocks that are done, while another thread or process may be writing.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be read.
+        """
+        return _entries(self._bytes() or b"")[0]
 
     def add(self, entry: Entry) -> None:
         """Add a line.
@@ -115,6 +115,27 @@ class Journal:
         with writing(self.path), self.path.open("r+b", buffering=0) as file:
             file.seek(0, 2)
             file.write(line)
+
+    def _bytes(self) -> bytes | None:
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise output_error(self.path, error) from error
+
+
+def _entries(data: bytes) -> tuple[dict[Rect, Entry], int]:
+    """Return the entries of the whole lines at the beginning, and how many bytes they take."""
+    entries: dict[Rect, Entry] = {}
+    good = 0
+    for line in data.splitlines(keepends=True):
+        entry = _parsed(line)
+        if entry is None:
+            break
+        entries[entry.rect] = entry
+        good += len(line)
+    return entries, good
 
 
 def _parsed(line: bytes) -> Entry | None:

@@ -287,9 +287,13 @@ class Pipeline:
             arrays, stats = self.output.masked(arrays, loaded.tissue)
         for pyramid, array in zip(self.pyramids, arrays, strict=True):
             pyramid.write(rect.y, rect.x, array)
+        self.show(rect)
+        return Entry(rect, stats, digest(arrays), loaded.unreadable)
+
+    def show(self, rect: Rect) -> None:
+        """Bring the coarser levels up to date under a stored block, if somebody looks on."""
         if self._live is not None:
             self._live.wrote(rect)
-        return Entry(rect, stats, digest(arrays), loaded.unreadable)
 
     def is_intact(self, entry: Entry) -> bool:
         """Whether the stored pixels of a block are those that its entry was made for."""

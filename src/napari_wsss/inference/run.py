@@ -9,7 +9,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from napari_wsss import __version__
 from napari_wsss.errors import SlideError
 from napari_wsss.inference.blocks import Block, SlidePlan, nearest_first
 from napari_wsss.inference.cluster import BlockTask, Cluster
@@ -18,9 +17,10 @@ from napari_wsss.inference.folder import MODEL_FILE, RunFolder
 from napari_wsss.inference.journal import Entry
 from napari_wsss.inference.outputs import Output
 from napari_wsss.inference.pipeline import Pipeline
+from napari_wsss.inference.record import run_record
 from napari_wsss.inference.result import NOT_COMPUTED, result_path
 from napari_wsss.inference.tiles import Rect
-from napari_wsss.jobs import BlockDone, CancelToken, Event, Job, Log, Progress
+from napari_wsss.jobs import BlockDone, CancelToken, Event, Job, Log, Progress, ResultCreated
 from napari_wsss.models import WsssModel, save_model, weights_digest
 from napari_wsss.models.device import describe_device
 from napari_wsss.settings import InferenceSettings
@@ -67,7 +67,7 @@ def slide_job(
     output = make(model.classes, settings)
     path = result_path(out_dir, slide.name + output.suffix)
     where = describe_device(engine.device, settings.precision)
-    record = _record(output.kind, slide, model, settings, plan, where)
+    record = run_record(output.kind, slide, model, settings, plan, where)
     with RunFolder(path, record) as folder:
         state = folder.prepare(overwrite)
         if state == "finished":
@@ -114,9 +114,10 @@ class _Run:
             group = self.folder.create()
             self.pyramids = self.output.create(group, name, self.plan)
             self.folder.journal.create()
+        yield ResultCreated(self.folder.path)
         pipeline = Pipeline(engine, self.plan, self.output, self.pyramids, cancel, live=live)
         if resumed:
-            yield from self._recall(pipeline)
+            yield from self._recall(pipeline, cancel)
         todo = [b for b in self.blocks if b.rect not in self.done]
         yield Log(self._announcement(engine, todo))
         computed = sum(b.rect.height * b.rect.width for b in todo if b.tissue)
@@ -178,13 +179,15 @@ class _Run:
             )
         return text
 
-    def _recall(self, pipeline: Pipeline) -> Iterator[Event]:
+    def _recall(self, pipeline: Pipeline, cancel: CancelToken) -> Iterator[Event]:
         """Take over the blocks of an earlier run whose pixels are as they were stored."""
         known = self.folder.journal.read() or {}
         mine = {b.rect for b in self.blocks}
         for i, (rect, entry) in enumerate(known.items(), 1):
+            cancel.raise_if_cancelled(_RESUME)
             if rect in mine and pipeline.is_intact(entry):
                 self.done[rect] = entry
+                pipeline.show(rect)
             yield Progress("Checking what is done", i, len(known))
 
     def _blocks(self, entries: Iterable[Entry], cancel: CancelToken) -> Iterator[Event]:
@@ -222,29 +225,3 @@ class _Run:
 def _closable(entries: Iterable[Entry]) -> Any:
     """Return a generator, whose threads end when it is closed."""
     yield from entries
-
-
-def _record(
-    kind: str,
-    slide: Slide,
-    model: WsssModel,
-    settings: InferenceSettings,
-    plan: SlidePlan,
-    device: str,
-) -> dict[str, Any]:
-    """Return what a result is determined by."""
-    return {
-        "kind": kind,
-        "version": __version__,
-        "slide": {
-            "name": slide.name,
-            "shape": list(slide.shape),
-            "mpp": slide.mpp,
-            "fingerprint": slide.fingerprint,
-        },
-        "model": {"sha256": weights_digest(model), **model.info.model_dump(mode="json")},
-        "settings": settings.model_dump(mode="json"),
-        "device": device.split(" (")[0] if device.startswith("cpu") else device,
-        "shape": list(plan.shape),
-        "downsample": [float(d) for d in plan.grid.downsample],
-    }

@@ -1,0 +1,74 @@
+"""The record of a run: what its result is determined by, and what of it differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from napari_wsss import __version__
+from napari_wsss.inference.blocks import SlidePlan
+from napari_wsss.models import WsssModel, weights_digest
+from napari_wsss.settings import InferenceSettings
+from napari_wsss.slides import Slide
+
+__all__ = ["OUTCOME", "differences", "run_record"]
+
+#: Fields of ``run.json`` that say how a run ended, not what it computes.
+OUTCOME = ("complete", "summary", "checksums", "digest")
+#: Settings that do not change a result.
+_HOW = ("settings.batch_size", "settings.readers", "settings.unreadable")
+
+
+def run_record(
+    kind: str,
+    slide: Slide,
+    model: WsssModel,
+    settings: InferenceSettings,
+    plan: SlidePlan,
+    device: str,
+) -> dict[str, Any]:
+    """Return what a result is determined by.
+
+    Parameters
+    ----------
+    kind
+        ``"segmentation"`` or ``"maps"``.
+    slide, model, settings, plan
+        Of the run; of the plan only the grid counts.
+    device
+        What `describe_device` says.
+    """
+    return {
+        "kind": kind,
+        "version": __version__,
+        "slide": {
+            "name": slide.name,
+            "shape": list(slide.shape),
+            "mpp": slide.mpp,
+            "fingerprint": slide.fingerprint,
+        },
+        "model": {"sha256": weights_digest(model), **model.info.model_dump(mode="json")},
+        "settings": settings.model_dump(mode="json"),
+        "device": device.split(" (")[0] if device.startswith("cpu") else device,
+        "shape": list(plan.shape),
+        "downsample": [float(d) for d in plan.grid.downsample],
+    }
+
+
+def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return "field: earlier, now" for whatever decides on the result and is not equal."""
+    old, new = dict(_flat(earlier)), dict(_flat(now))
+    rows = []
+    for key in sorted(old.keys() | new.keys()):
+        if key.split(".")[0] in OUTCOME or key in _HOW or old.get(key) == new.get(key):
+            continue
+        rows.append(f"{key}: {old.get(key)} then, {new.get(key)} now")
+    return rows
+
+
+def _flat(record: Mapping[str, Any], prefix: str = "") -> Any:
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
