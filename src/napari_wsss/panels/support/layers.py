@@ -13,7 +13,10 @@ import numpy as np
 
 from napari_wsss.classes import ClassTable
 
-__all__ = ["LayerData", "image_layer", "labels_layer", "map_layer"]
+__all__ = ["METADATA", "LayerData", "image_layer", "labels_layer", "map_layer"]
+
+#: Key in the metadata of layers under which we keep what a file of them needs.
+METADATA = "napari_wsss"
 
 #: Data, keyword arguments of the layer, and its type, as napari's readers return them.
 LayerData = tuple[Any, dict[str, Any], str]
@@ -42,6 +45,7 @@ def labels_layer(
     mpp: float | None,
     classes: ClassTable | None,
     translation_px: tuple[float, float] = (0.0, 0.0),
+    downsample: tuple[float, float] | None = None,
 ) -> LayerData:
     """Return a labels layer with the colours and names of `classes`.
 
@@ -57,8 +61,13 @@ def labels_layer(
         The class table; without one napari chooses colours.
     translation_px
         Centre (y, x) of the first pixel, in pixels of the finest level.
+    downsample
+        Pixels of the slide per pixel of the finest level, (y, x), where it is known: outlines
+        are saved in pixels of the slide.
     """
     options = {"name": name, **_placed(levels, mpp, translation_px)}
+    if downsample is not None:
+        options["metadata"] = {METADATA: {"downsample": downsample}}
     if classes is not None:
         colors: dict[int | None, str] = {None: "#00000000", 0: "#00000000"}
         colors.update({i + 1: info.color for i, info in enumerate(classes.classes)})
