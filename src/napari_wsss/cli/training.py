@@ -41,6 +41,15 @@ ModelOut = Annotated[
     Path,
     typer.Option("--out", metavar="MODEL", help="Checkpoint to write.", show_default=False),
 ]
+Processes = Annotated[
+    int,
+    typer.Option(
+        "--processes",
+        min=1,
+        metavar="N",
+        help="Processes of this machine that share every batch; on CUDA each takes a GPU.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -60,6 +69,7 @@ def train_classifier(
     classes: Classes = None,
     mpp: Mpp = None,
     overwrite: Overwrite = False,
+    processes: Processes = 1,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
@@ -74,7 +84,8 @@ def train_classifier(
 
     patches = load_patches(dataset, classes=classes, mpp=mpp)
     began = time.perf_counter()
-    model = terminal.run(classifier_job, patches, out, values, device=device, overwrite=overwrite)
+    how: dict[str, Any] = {"device": device, "overwrite": overwrite, "processes": processes}
+    model = terminal.run(classifier_job, patches, out, values, **how)
     _trained(terminal, model, out, patches, time.perf_counter() - began)
 
 
@@ -169,6 +180,7 @@ def train_segmenter(
     classes: Classes = None,
     mpp: Mpp = None,
     overwrite: Overwrite = False,
+    processes: Processes = 1,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
@@ -189,9 +201,8 @@ def train_segmenter(
     patches = load_patches(dataset, classes=classes, mpp=mpp)
     targets = TrueMasks(patches, masks) if pseudo is None else PseudoMasks(pseudo)
     began = time.perf_counter()
-    model = terminal.run(
-        segmenter_job, patches, targets, out, values, device=device, overwrite=overwrite
-    )
+    how: dict[str, Any] = {"device": device, "overwrite": overwrite, "processes": processes}
+    model = terminal.run(segmenter_job, patches, targets, out, values, **how)
     _trained(terminal, model, out, patches, time.perf_counter() - began)
 
 

@@ -71,7 +71,8 @@ class PatchLoader:
         self._cache: dict[int, tuple[NDArray[np.uint8], NDArray[np.uint8] | None]] = {}
         self._room = CACHE_BYTES
 
-    def _read(self, i: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    def read(self, i: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """Return patch `i`, (H, W, 3), and its (D, H, W) targets or None; kept in memory."""
         if i in self._cache:
             return self._cache[i]
         image = self.patches.read(i)
@@ -103,7 +104,7 @@ class PatchLoader:
         with ThreadPoolExecutor(4, thread_name_prefix="patches") as pool:
             waiting = None
             for indices in order:
-                coming = [pool.submit(self._read, i) for i in indices]
+                coming = [pool.submit(self.read, i) for i in indices]
                 if waiting is not None:
                     yield self._collate(waiting[0], [f.result() for f in waiting[1]])
                 waiting = (indices, coming)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,14 +20,16 @@ from napari_wsss.files import check_absent
 from napari_wsss.jobs import CancelToken, Event, Job, Log, run_job
 from napari_wsss.models import Classifier, WsssModel
 from napari_wsss.models.device import autocast
-from napari_wsss.patches import PatchSet, check_trainable
+from napari_wsss.patches import PatchSet, check_trainable_job
 from napari_wsss.settings import ClassifierSettings, PDASettings
 from napari_wsss.training.augment import augment
 from napari_wsss.training.batches import Batch, PatchLoader, draw
-from napari_wsss.training.loop import Phase, fingerprint, fit, step_seed
+from napari_wsss.training.group import Group
+from napari_wsss.training.loop import Phase, Validation, fingerprint, fit, step_seed
+from napari_wsss.training.processes import check_processes, train_in_processes
 from napari_wsss.training.split import hold_out, make_info
 
-__all__ = ["classifier_job", "pda_mu", "train_classifier"]
+__all__ = ["classifier_job", "classifier_mark", "pda_mu", "train_classifier"]
 
 VALIDATION_BATCH = 32
 
@@ -38,6 +41,7 @@ def train_classifier(
     *,
     device: str = "auto",
     overwrite: bool = False,
+    processes: int = 1,
     on_event: Callable[[Event], object] | None = None,
     cancel: CancelToken | None = None,
 ) -> Classifier:
@@ -60,6 +64,10 @@ def train_classifier(
     overwrite
         Whether an existing checkpoint, or an unfinished run with other settings, may be
         replaced.
+    processes
+        Processes of this machine that share every batch; on CUDA each takes a GPU. The
+        gradient is that of the whole batch; augmentation draws other random numbers than one
+        process does. They also resume each other's runs.
     on_event
         Called with progress and the metrics of each epoch.
     cancel
@@ -78,7 +86,13 @@ def train_classifier(
         As they say.
     """
     job = classifier_job(
-        patches, Path(out), settings, device=device, overwrite=overwrite, cancel=cancel
+        patches,
+        Path(out),
+        settings,
+        device=device,
+        overwrite=overwrite,
+        processes=processes,
+        cancel=cancel,
     )
     return run_job(job, on_event)
 
@@ -90,12 +104,40 @@ def classifier_job(
     *,
     device: str = "auto",
     overwrite: bool = False,
+    processes: int = 1,
     cancel: CancelToken | None = None,
 ) -> Job[Classifier]:
     """Yield the events of `train_classifier`, which documents the parameters."""
     settings = settings or ClassifierSettings()
+    check_processes(processes, settings.batch_size, device)
     check_absent(out, overwrite)
-    check_trainable(replace(patches, masks=None))  # masks are not even opened
+    cancel = cancel or CancelToken()
+    # Masks are not even opened.
+    yield from check_trainable_job(replace(patches, masks=None), cancel=cancel)
+    work: dict[str, Any] = {"patches": patches, "out": out, "settings": settings}
+    work["overwrite"] = overwrite
+    model: WsssModel
+    if processes == 1:
+        model = yield from _train(**work, device=device, group=Group(), cancel=cancel)
+    else:
+        model = yield from train_in_processes(
+            _train, work, out=out, processes=processes, device=device, cancel=cancel
+        )
+    assert isinstance(model, Classifier)
+    return model
+
+
+def _train(
+    patches: PatchSet,
+    out: Path,
+    settings: ClassifierSettings,
+    *,
+    device: str,
+    overwrite: bool,
+    group: Group,
+    cancel: CancelToken,
+) -> Job[WsssModel]:
+    """Yield the events of the training, as one process of a group."""
     train, held, notes = hold_out(patches, settings)
     yield from notes
     info = make_info(
@@ -121,7 +163,7 @@ def classifier_job(
     def batches(epoch: int) -> Iterator[Batch]:
         seed = step_seed(settings.seed, epoch)
         order = draw(train.labels, settings.batch_size, steps, settings.balance, seed)
-        return loader.batches(order)
+        return loader.batches(group.part(order))
 
     def loss(model: Classifier, batch: Batch, epoch: int, generator: torch.Generator) -> Tensor:
         images, _ = augment(batch.images / 255, None, settings.augmentation, generator)
@@ -129,25 +171,39 @@ def classifier_job(
         losses = [F.multilabel_soft_margin_loss(one.float(), batch.labels) for one in logits]
         return torch.stack(losses).mean()
 
-    def validate(model: Classifier, device: torch.device) -> dict[str, float]:
+    def validate(model: Classifier, device: torch.device) -> Validation:
         if held_loader is None or held is None:
-            return {}
+            return Validation({})
         probabilities = predict_labels(model, held_loader, device, settings.precision)
         found = multilabel_scores(held.labels, probabilities, held.classes.names)
         metrics = {"exact_match": found.exact_match}
         if not math.isnan(found.mean_ap):
             metrics["map"] = found.mean_ap
-        return {**metrics, **{f"ap {k}": v for k, v in found.ap.items() if v is not None}}
+        metrics.update({f"ap {k}": v for k, v in found.ap.items() if v is not None})
+        return Validation(metrics)
 
     count = f"{len(train)} patches" + ("" if held is None else f", {len(held)} held out")
     yield Log(f"Training the classifier on {count}")
     phase = Phase("Classifier", batches, steps, loss, validate, "map", settings.patience)
-    mark = fingerprint("classifier", patches.fingerprint, settings.model_dump_json())
-    model_: WsssModel = yield from fit(
-        model, phase, settings, out, mark=mark, device=device, overwrite=overwrite, cancel=cancel
+    mark = classifier_mark(patches, settings)
+    return (
+        yield from fit(
+            model,
+            phase,
+            settings,
+            out,
+            mark=mark,
+            device=device,
+            overwrite=overwrite,
+            cancel=cancel,
+            group=group,
+        )
     )
-    assert isinstance(model_, Classifier)
-    return model_
+
+
+def classifier_mark(patches: PatchSet, settings: ClassifierSettings) -> str:
+    """Return the fingerprint of a run; an unfinished one with the same is gone on with."""
+    return fingerprint("classifier", patches.fingerprint, settings.model_dump_json())
 
 
 def pda_mu(settings: PDASettings, epoch: int) -> float | None:

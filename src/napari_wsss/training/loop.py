@@ -14,24 +14,41 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_wsss.errors import TrainingError
 from napari_wsss.files import check_absent, check_writable, write_atomic
-from napari_wsss.jobs import CancelToken, EpochEnd, Job, Log, Progress
+from napari_wsss.jobs import CancelToken, EpochEnd, Example, Examples, Job, Log, Progress
 from napari_wsss.models import WsssModel, save_model
 from napari_wsss.models.device import autocast, choose_device, describe_device, prepare_process
+from napari_wsss.models.interrupt import interrupting
 from napari_wsss.settings import ClassifierSettings, SegmenterSettings
 from napari_wsss.training.batches import Batch
+from napari_wsss.training.group import Group
 from napari_wsss.training.optim import factor, make_optimiser, set_training_mode
 from napari_wsss.training.state import load_state, save_state, state_path
 
-__all__ = ["Phase", "fingerprint", "fit", "history_path", "step_seed"]
+__all__ = ["Phase", "Validation", "fingerprint", "fit", "history_path", "step_seed"]
 
 _PRIMES = (1_000_003, 7_919)
+
+
+class Validation(NamedTuple):
+    """What held-out patches say of an epoch.
+
+    Attributes
+    ----------
+    metrics
+        Scalars by name; none if nothing is held out.
+    examples
+        A few of the patches to look at.
+    """
+
+    metrics: dict[str, float]
+    examples: tuple[Example, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,7 +66,7 @@ class Phase:
     loss
         (model, images 0..1, batch on the device, epoch, generator) -> scalar.
     validate
-        (model, device) -> metrics; empty if nothing is held out.
+        (model, device) -> what held-out patches say.
     score
         Name of the metric that chooses the epoch.
     patience
@@ -60,7 +77,7 @@ class Phase:
     batches: Callable[[int], Iterable[Batch]]
     steps: int
     loss: Callable[[Any, Batch, int, torch.Generator], Tensor]
-    validate: Callable[[Any, torch.device], dict[str, float]]
+    validate: Callable[[Any, torch.device], Validation]
     score: str
     patience: int | None = None
 
@@ -75,6 +92,7 @@ def fit(
     device: str = "auto",
     overwrite: bool = False,
     cancel: CancelToken | None = None,
+    group: Group | None = None,
 ) -> Job[WsssModel]:
     """Train `model`, keep the best epoch, and write it to `out`.
 
@@ -92,6 +110,8 @@ def fit(
         Fingerprint of data and settings; only an unfinished run with the same is resumed.
     device, overwrite, cancel
         As everywhere.
+    group
+        The processes that train together; this one alone by default.
 
     Returns
     -------
@@ -110,7 +130,9 @@ def fit(
     prepare_process()
     where = choose_device(device)
     cancel = cancel or CancelToken()
-    yield Log(f"{phase.stage} on {describe_device(where, settings.precision)}")
+    group = group or Group()
+    together = f", in {group.size} processes" if group.size > 1 else ""
+    yield Log(f"{phase.stage} on {describe_device(where, settings.precision)}{together}")
     model = model.to(where).to(memory_format=torch.channels_last)
     optimiser = make_optimiser(model, settings.optimiser)
     history: list[dict[str, float]] = []
@@ -121,21 +143,32 @@ def fit(
         optimiser.load_state_dict(state["optimiser"])
         history, best, best_weights = state["history"], state["best"], state["best_weights"]
         yield Log(f"Going on after epoch {len(history)} of an unfinished run")
+    frozen = settings.optimiser.freeze_batch_norm
+    trained = group.wrapped(model, where, sync_norms=not frozen)
     for epoch in range(len(history), settings.epochs):
         if _exhausted(history, phase):
             break
         began = time.perf_counter()
-        set_training_mode(model, settings.optimiser.freeze_batch_norm)
+        trained.train()
+        set_training_mode(model, frozen)
         total = 0.0
         for step, batch in enumerate(phase.batches(epoch)):
-            cancel.raise_if_cancelled()
             done = epoch * phase.steps + step
-            total += _step(model, optimiser, phase, settings, batch, epoch, done, where)
+            with interrupting(model, cancel.raise_if_cancelled):
+                total += _step(
+                    trained, optimiser, phase, settings, batch, epoch, done, where, group
+                )
             yield Progress(phase.stage, done + 1, settings.epochs * phase.steps)
         model.eval()
         _check_finite(model, phase, epoch)
-        metrics = {"loss": total / phase.steps, **phase.validate(model, where)}
-        metrics["seconds"] = time.perf_counter() - began
+        metrics = {"loss": group.total(total, where) / phase.steps}
+        found = Validation({})
+        if group.first:
+            with interrupting(model, cancel.raise_if_cancelled):
+                found = phase.validate(model, where)
+            metrics.update(found.metrics)
+            metrics["seconds"] = time.perf_counter() - began
+        metrics = group.from_first(metrics)
         score = metrics.get(phase.score)
         # Without held-out patches the last epoch is kept.
         better = score is None or score > best
@@ -143,18 +176,22 @@ def fit(
             best = -math.inf if score is None else score
             best_weights = copy.deepcopy({k: v.cpu() for k, v in model.state_dict().items()})
         history.append({**metrics, "best": float(better)})
-        save_state(
-            out,
-            {
-                "fingerprint": mark,
-                "model": {k: v.cpu() for k, v in model.state_dict().items()},
-                "optimiser": optimiser.state_dict(),
-                "history": history,
-                "best": best,
-                "best_weights": best_weights,
-            },
-        )
+        if group.first:
+            save_state(
+                out,
+                {
+                    "fingerprint": mark,
+                    "settings": settings.model_dump(mode="json"),
+                    "model": {k: v.cpu() for k, v in model.state_dict().items()},
+                    "optimiser": optimiser.state_dict(),
+                    "history": history,
+                    "best": best,
+                    "best_weights": best_weights,
+                },
+            )
         yield EpochEnd(epoch + 1, settings.epochs, metrics, best=better)
+        if found.examples:
+            yield Examples(epoch + 1, found.examples)
     if best_weights is not None:
         model.load_state_dict(best_weights)
     kept = next((h for h in reversed(history) if h["best"]), {})
@@ -162,14 +199,15 @@ def fit(
     model = model.to("cpu").eval()
     model.info = model.info.model_copy(update={"metrics": kept_metrics})
     model.history = history
-    save_model(model, out, overwrite=True)
-    write_atomic(history_path(out), json.dumps(history, indent=1).encode())
-    state_path(out).unlink(missing_ok=True)
+    if group.first:
+        save_model(model, out, overwrite=True)
+        write_atomic(history_path(out), json.dumps(history, indent=1).encode())
+        state_path(out).unlink(missing_ok=True)
     return model
 
 
 def _step(
-    model: WsssModel,
+    model: nn.Module,
     optimiser: torch.optim.Optimizer,
     phase: Phase,
     settings: ClassifierSettings | SegmenterSettings,
@@ -177,12 +215,14 @@ def _step(
     epoch: int,
     done: int,
     device: torch.device,
+    group: Group,
 ) -> float:
-    """Run one optimisation step and return its loss."""
+    """Run one optimisation step and return this process's part of its loss."""
     rate = factor(settings.optimiser, done, settings.epochs * phase.steps)
-    for group in optimiser.param_groups:
-        group["lr"] = group["base_lr"] * rate
-    seed = step_seed(settings.seed, done)
+    for options in optimiser.param_groups:
+        options["lr"] = options["base_lr"] * rate
+    seed = group.seed(step_seed(settings.seed, done))
+    weight = group.weight(len(batch.labels), settings.batch_size)
     on_device = batch.to(device)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):  # dropout draws from the global generator
@@ -198,7 +238,7 @@ def _step(
                 "The finished epochs are kept."
             )
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss * weight).backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimiser.clip_norm)
     if not bool(torch.isfinite(norm)):
         raise TrainingError(
@@ -206,7 +246,7 @@ def _step(
             f"(step {done + 1}). Lower the learning rates. The finished epochs are kept."
         )
     optimiser.step()
-    return value
+    return value * weight / group.size
 
 
 def _check_finite(model: WsssModel, phase: Phase, epoch: int) -> None:

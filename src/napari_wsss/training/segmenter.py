@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,21 +16,20 @@ from torch import Tensor
 from napari_wsss.cams import PseudoMasks
 from napari_wsss.classes import IGNORE, ClassTable
 from napari_wsss.errors import DataError, listed
-from napari_wsss.evaluation.metrics import ConfusionMatrix, scores
 from napari_wsss.files import check_absent
 from napari_wsss.jobs import CancelToken, Event, Job, Log, run_job
-from napari_wsss.models import Segmenter
-from napari_wsss.models.device import autocast
-from napari_wsss.patches import PatchSet, check_trainable
+from napari_wsss.models import Segmenter, WsssModel
+from napari_wsss.patches import PatchSet, check_trainable_job
 from napari_wsss.settings import SegmenterSettings
 from napari_wsss.training.augment import augment
 from napari_wsss.training.batches import Batch, PatchLoader, draw
-from napari_wsss.training.loop import Phase, fingerprint, fit, step_seed
+from napari_wsss.training.group import Group
+from napari_wsss.training.held_out import segment_held_out
+from napari_wsss.training.loop import Phase, Validation, fingerprint, fit, step_seed
+from napari_wsss.training.processes import check_processes, train_in_processes
 from napari_wsss.training.split import hold_out, make_info
 
-__all__ = ["TrueMasks", "multi_layer_loss", "segmenter_job", "train_segmenter"]
-
-VALIDATION_BATCH = 32
+__all__ = ["TrueMasks", "multi_layer_loss", "segmenter_job", "segmenter_mark", "train_segmenter"]
 
 
 class TrueMasks:
@@ -99,6 +98,7 @@ def train_segmenter(
     *,
     device: str = "auto",
     overwrite: bool = False,
+    processes: int = 1,
     on_event: Callable[[Event], object] | None = None,
     cancel: CancelToken | None = None,
 ) -> Segmenter:
@@ -118,8 +118,9 @@ def train_segmenter(
         Checkpoint (``.safetensors``); an unfinished run of the same inputs is resumed.
     settings
         Defaults to `SegmenterSettings()`.
-    device, overwrite, on_event, cancel
-        As in `train_classifier`.
+    device, overwrite, processes, on_event, cancel
+        As in `train_classifier`. The decoder's batch norms use the statistics of one
+        process's share of a batch, on CUDA those of all.
 
     Returns
     -------
@@ -135,7 +136,14 @@ def train_segmenter(
         As they say.
     """
     job = segmenter_job(
-        patches, targets, Path(out), settings, device=device, overwrite=overwrite, cancel=cancel
+        patches,
+        targets,
+        Path(out),
+        settings,
+        device=device,
+        overwrite=overwrite,
+        processes=processes,
+        cancel=cancel,
     )
     return run_job(job, on_event)
 
@@ -148,12 +156,46 @@ def segmenter_job(
     *,
     device: str = "auto",
     overwrite: bool = False,
+    processes: int = 1,
     cancel: CancelToken | None = None,
 ) -> Job[Segmenter]:
     """Yield the events of `train_segmenter`, which documents the parameters."""
     settings = settings or SegmenterSettings()
+    check_processes(processes, settings.batch_size, device)
     check_absent(out, overwrite)
-    _check_targets(patches, targets)
+    cancel = cancel or CancelToken()
+    _depth_weights(settings, targets.depths)
+    yield from _check_targets_job(patches, targets, cancel)
+    work: dict[str, Any] = {
+        "patches": patches,
+        "targets": targets,
+        "out": out,
+        "settings": settings,
+    }
+    work["overwrite"] = overwrite
+    model: WsssModel
+    if processes == 1:
+        model = yield from _train(**work, device=device, group=Group(), cancel=cancel)
+    else:
+        model = yield from train_in_processes(
+            _train, work, out=out, processes=processes, device=device, cancel=cancel
+        )
+    assert isinstance(model, Segmenter)
+    return model
+
+
+def _train(
+    patches: PatchSet,
+    targets: PseudoMasks | TrueMasks,
+    out: Path,
+    settings: SegmenterSettings,
+    *,
+    device: str,
+    overwrite: bool,
+    group: Group,
+    cancel: CancelToken,
+) -> Job[WsssModel]:
+    """Yield the events of the training, as one process of a group."""
     weights = _depth_weights(settings, targets.depths)
     train, held, notes = hold_out(patches, settings)
     yield from notes
@@ -174,7 +216,7 @@ def segmenter_job(
     def batches(epoch: int) -> Iterator[Batch]:
         seed = step_seed(settings.seed, epoch)
         order = draw(train.labels, settings.batch_size, steps, settings.balance, seed)
-        return loader.batches(order)
+        return loader.batches(group.part(order))
 
     def loss(model: Segmenter, batch: Batch, epoch: int, generator: torch.Generator) -> Tensor:
         images, masks = augment(
@@ -185,24 +227,39 @@ def segmenter_job(
         gate = F.multilabel_soft_margin_loss(presence.float(), batch.labels)
         return multi_layer_loss(logits, masks, weights) + settings.gate_weight * gate
 
-    def validate(model: Segmenter, device: torch.device) -> dict[str, float]:
+    def validate(model: Segmenter, device: torch.device) -> Validation:
         if held_loader is None:
-            return {}
-        return _agreement(model, held_loader, device, settings.precision)
+            return Validation({})
+        return segment_held_out(model, held_loader, device, settings.precision)
 
     count = f"{len(train)} patches" + ("" if held is None else f", {len(held)} held out")
     yield Log(f"Training the segmenter from {targets.supervision} on {count}")
     phase = Phase(
         f"Segmenter ({targets.supervision})", batches, steps, loss, validate, "target_miou"
     )
-    mark = fingerprint(
+    mark = segmenter_mark(patches, targets, settings)
+    return (
+        yield from fit(
+            model,
+            phase,
+            settings,
+            out,
+            mark=mark,
+            device=device,
+            overwrite=overwrite,
+            cancel=cancel,
+            group=group,
+        )
+    )
+
+
+def segmenter_mark(
+    patches: PatchSet, targets: PseudoMasks | TrueMasks, settings: SegmenterSettings
+) -> str:
+    """Return the fingerprint of a run; an unfinished one with the same is gone on with."""
+    return fingerprint(
         "segmenter", patches.fingerprint, targets.fingerprint, settings.model_dump_json()
     )
-    trained = yield from fit(
-        model, phase, settings, out, mark=mark, device=device, overwrite=overwrite, cancel=cancel
-    )
-    assert isinstance(trained, Segmenter)
-    return trained
 
 
 def multi_layer_loss(logits: Tensor, masks: Tensor, weights: tuple[float, ...]) -> Tensor:
@@ -228,7 +285,9 @@ def multi_layer_loss(logits: Tensor, masks: Tensor, weights: tuple[float, ...]) 
     return total
 
 
-def _check_targets(patches: PatchSet, targets: PseudoMasks | TrueMasks) -> None:
+def _check_targets_job(
+    patches: PatchSet, targets: PseudoMasks | TrueMasks, cancel: CancelToken
+) -> Job[None]:
     """Refuse targets that do not belong to `patches`, before time is spent on them."""
     if targets.classes.names != patches.classes.names:
         raise DataError(
@@ -236,9 +295,11 @@ def _check_targets(patches: PatchSet, targets: PseudoMasks | TrueMasks) -> None:
             f"{', '.join(patches.classes.names)}. They must be the same, in the same order."
         )
     if isinstance(targets, TrueMasks):
-        check_trainable(replace(targets.patches, labels=patches.labels))
+        checked = replace(targets.patches, labels=patches.labels)
+        yield from check_trainable_job(checked, cancel=cancel)
         return
-    check_trainable(replace(patches, masks=None))  # true masks are not even opened
+    # True masks are not even opened.
+    yield from check_trainable_job(replace(patches, masks=None), cancel=cancel)
     missing = [name for name in patches.names if not targets.has(name)]
     if missing:
         raise DataError(
@@ -257,20 +318,3 @@ def _depth_weights(settings: SegmenterSettings, depths: int) -> tuple[float, ...
             f"{len(settings.depth_weights)} numbers; give one per depth, shallow to deep."
         )
     return settings.depth_weights
-
-
-@torch.inference_mode()
-def _agreement(
-    model: Segmenter, loader: PatchLoader, device: torch.device, precision: str
-) -> dict[str, float]:
-    """Return mean IoU and accuracy against the deepest targets of the held-out patches."""
-    n = len(loader.patches)
-    order = [list(range(i, min(i + VALIDATION_BATCH, n))) for i in range(0, n, VALIDATION_BATCH)]
-    matrix = ConfusionMatrix(len(model.classes))
-    for batch in loader.batches(order):
-        assert batch.targets is not None
-        with autocast(device, precision):
-            logits, _ = model(batch.images.to(device) / 255)
-        matrix.update(batch.targets[:, -1].numpy(), logits.argmax(1).to(torch.uint8).cpu().numpy())
-    found = scores(matrix, model.classes.names)
-    return {"target_miou": found.miou, "target_accuracy": found.accuracy}
