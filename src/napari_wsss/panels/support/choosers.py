@@ -1,0 +1,198 @@
+"""Choosing a layer or a path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from qtpy.QtCore import Signal
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QToolButton, QWidget
+
+if TYPE_CHECKING:
+    import napari
+    from napari.layers import Layer
+
+__all__ = ["LayerChooser", "PathField"]
+
+
+class LayerChooser(QComboBox):
+    """A list of the viewer's layers that fit; follows the viewer.
+
+    Not magicgui's: its containers evaluate everything anew for each change of the layer list,
+    and lag on large images.
+
+    Parameters
+    ----------
+    viewer
+        Whose layers are offered, the topmost first.
+    accepts
+        Says whether a layer is offered.
+
+    Attributes
+    ----------
+    chosen
+        Signal with the layer, or None, whenever it is another one than before.
+    """
+
+    chosen = Signal(object)
+
+    def __init__(
+        self,
+        viewer: napari.viewer.Viewer,
+        accepts: Callable[[Layer], bool],
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._viewer, self._accepts = viewer, accepts
+        self._layers: list[Layer] = []
+        self._last: Layer | None = None
+        self.setMinimumContentsLength(12)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        events = viewer.layers.events
+        for emitter in (events.inserted, events.removed, events.reordered, events.renamed):
+            emitter.connect(self.refresh)
+        self.currentIndexChanged.connect(self._announce)
+        self.refresh()
+
+    @property
+    def layer(self) -> Layer | None:
+        """The chosen layer; None if none fits."""
+        index = self.currentIndex()
+        return self._layers[index] if 0 <= index < len(self._layers) else None
+
+    @layer.setter
+    def layer(self, layer: Layer) -> None:
+        if layer in self._layers:
+            self.setCurrentIndex(self._layers.index(layer))
+
+    def refresh(self, event: object = None) -> None:
+        """Read the layers anew, keeping the choice; called whenever the layer list changes."""
+        kept = self._last
+        self.blockSignals(True)
+        self._layers = [layer for layer in reversed(self._viewer.layers) if self._accepts(layer)]
+        self.clear()
+        self.addItems([layer.name for layer in self._layers])
+        if kept in self._layers:
+            self.setCurrentIndex(self._layers.index(kept))
+        self.setEnabled(bool(self._layers))
+        self.blockSignals(False)
+        self._announce()
+
+    def disconnect_viewer(self) -> None:
+        """Stop following the viewer; for panels that go while it stays."""
+        self._viewer.layers.events.disconnect(self.refresh)
+
+    def _announce(self, _: int = 0) -> None:
+        if self.layer is not self._last:
+            self._last = self.layer
+            self.setToolTip(self.layer.name if self.layer is not None else "")
+            self.chosen.emit(self.layer)
+
+
+class PathField(QWidget):
+    """A path that can be typed, browsed for, or dropped.
+
+    Parameters
+    ----------
+    kind
+        ``"open"`` an existing file, ``"folder"`` a folder, ``"save"`` a file to write.
+    caption
+        Title of the dialog, and what the empty field shows.
+    pattern
+        Files that the dialog shows, such as ``"Models (*.safetensors)"``.
+
+    Attributes
+    ----------
+    changed
+        Signal with the path, or None, when it is another one.
+    """
+
+    changed = Signal(object)
+
+    def __init__(
+        self,
+        kind: Literal["open", "folder", "save"],
+        caption: str,
+        pattern: str = "",
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._kind, self._caption, self._pattern = kind, caption, pattern
+        self._last: Path | None = None
+        self.line = QLineEdit()
+        self.line.setPlaceholderText(caption)
+        self.line.setClearButtonEnabled(True)
+        self.line.editingFinished.connect(self._announce)
+        self.line.textChanged.connect(self._cleared)
+        self._browse = QToolButton()
+        self._browse.setText("…")
+        self._browse.setToolTip(f"{caption} …")
+        self._browse.clicked.connect(self.browse)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self.line, 1)
+        layout.addWidget(self._browse)
+        self.setAcceptDrops(True)
+        self.line.setAcceptDrops(False)  # it would take the URL as text
+
+    @property
+    def path(self) -> Path | None:
+        """The path as it stands in the field; None if that is empty."""
+        text = self.line.text().strip().strip('"')
+        return Path(text).expanduser() if text else None
+
+    @path.setter
+    def path(self, path: Path | None) -> None:
+        self.line.setText("" if path is None else str(path))
+        self.line.setCursorPosition(len(self.line.text()))  # the name says more than the root
+        self.line.setToolTip(self.line.text())
+        self._announce()
+
+    def browse(self) -> None:
+        """Ask for the path in a dialog."""
+        start = str(self.path or "")
+        if self._kind == "folder":
+            found = QFileDialog.getExistingDirectory(self, self._caption, start)
+        elif self._kind == "open":
+            found, _ = QFileDialog.getOpenFileName(self, self._caption, start, self._pattern)
+        else:
+            found, _ = QFileDialog.getSaveFileName(
+                self,
+                self._caption,
+                start,
+                self._pattern,
+                # Whoever writes the file asks, once and with the reason.
+                options=QFileDialog.Option.DontConfirmOverwrite,
+            )
+        if found:
+            self.path = Path(found)
+
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
+        """Take a file or folder of this computer."""
+        data = None if event is None else event.mimeData()
+        if (
+            event is not None
+            and data is not None
+            and data.hasUrls()
+            and data.urls()[0].isLocalFile()
+        ):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent | None) -> None:
+        """Take its path."""
+        data = None if event is None else event.mimeData()
+        if event is not None and data is not None and data.hasUrls():
+            self.path = Path(data.urls()[0].toLocalFile())
+            event.acceptProposedAction()
+
+    def _cleared(self, text: str) -> None:
+        if not text:
+            self._announce()
+
+    def _announce(self) -> None:
+        if self.path != self._last:
+            self._last = self.path
+            self.changed.emit(self.path)

@@ -1,0 +1,183 @@
+"""What all dock panels share: a line that guides, a body that scrolls, tabs in order."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, ClassVar
+
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtGui import QCloseEvent, QHideEvent, QShowEvent
+from qtpy.QtWidgets import (
+    QDockWidget,
+    QFrame,
+    QLabel,
+    QMainWindow,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_wsss.panels.support.state import state_of
+
+if TYPE_CHECKING:
+    import napari
+
+__all__ = ["Panel"]
+
+
+class Panel(QWidget):
+    """Base class of the dock panels.
+
+    Parameters
+    ----------
+    viewer
+        The viewer it works in.
+
+    Attributes
+    ----------
+    title, order
+        Name of the panel and its place in the work; tabs stand in this order.
+    viewer, state
+        The viewer, and what its panels hand to each other.
+    body
+        Layout for the panel's widgets.
+    """
+
+    title: ClassVar[str]
+    order: ClassVar[int]
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.state = state_of(viewer)
+        self._closed = False
+        self.setObjectName(f"napari-wsss {self.title}")
+        self._guide = QLabel()
+        self._guide.setWordWrap(True)
+        self._guide.setObjectName("guide")
+        inner = QWidget()
+        self.body = QVBoxLayout(inner)
+        self.body.setContentsMargins(8, 4, 8, 8)
+        self.body.setSpacing(6)
+        self.body.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.body.addWidget(self._guide)
+        scroll = _VerticalScroll()
+        scroll.setWidget(inner)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll)
+        self.setMinimumWidth(280)
+        self.destroyed.connect(_Closer(self))
+
+    # -- for the panels ---------------------------------------------------------------
+
+    def say(self, text: str) -> None:
+        """Show the line at the top: what is needed here, or what comes next."""
+        self._guide.setText(text)
+        self._guide.setVisible(bool(text))
+
+    def section(self, title: str, *, folded: bool = False) -> QVBoxLayout:
+        """Add a group that can be folded away; returns the layout of its content."""
+        group = QCollapsible(title)
+        group.setDuration(0)
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.setContentsMargins(6, 2, 0, 4)
+        layout.setSpacing(6)
+        group.setContent(content)
+        if not folded:
+            group.expand(animate=False)
+        self.body.addWidget(group)
+        return layout
+
+    def on_close(self) -> None:
+        """Cancel jobs and put the viewer back as it was; called once, when the panel goes."""
+
+    def on_shown(self) -> None:
+        """Do what a panel does when it comes to the front, such as binding its keys."""
+
+    def on_hidden(self) -> None:
+        """Undo `on_shown`: another tab came to the front, or the panel goes."""
+
+    # -- events of Qt -----------------------------------------------------------------
+
+    def close_panel(self) -> None:
+        """Let the panel go: `on_hidden`, then `on_close`, once."""
+        if not self._closed:
+            self._closed = True
+            self.on_hidden()
+            self.on_close()
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Come to the front."""
+        super().showEvent(event)
+        if event is not None and not event.spontaneous():
+            self._watch_dock()
+            self.on_shown()
+
+    def hideEvent(self, event: QHideEvent | None) -> None:
+        """Leave the front."""
+        super().hideEvent(event)
+        if event is not None and not event.spontaneous() and not self._closed:
+            self.on_hidden()
+
+    def closeEvent(self, event: QCloseEvent | None) -> None:
+        """Go."""
+        self.close_panel()
+        super().closeEvent(event)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Notice that the window closes, which no widget in it is told."""
+        if event is not None and event.type() == QEvent.Type.Close and watched is self._window():
+            self.close_panel()
+        return super().eventFilter(watched, event)
+
+    def _window(self) -> QMainWindow | None:
+        window = self.window()
+        return window if isinstance(window, QMainWindow) else None
+
+    def _watch_dock(self) -> None:
+        window = self._window()
+        if window is not None:
+            window.removeEventFilter(self)
+            window.installEventFilter(self)
+            _tabify(window)
+
+
+class _Closer:
+    """Lets a panel go that is destroyed without having been closed, as when a viewer ends."""
+
+    def __init__(self, panel: Panel) -> None:
+        # The instance's Python side lives on until its last reference is gone.
+        self._close = panel.close_panel
+
+    def __call__(self, *_: object) -> None:
+        self._close()
+
+
+class _VerticalScroll(QScrollArea):
+    """Scrolls up and down only: its content is as wide as the dock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+
+
+def _tabify(window: QMainWindow) -> None:
+    """Stack the docks of our panels as tabs, in the order of the work."""
+    docks = {}
+    for dock in window.findChildren(QDockWidget):
+        panel = dock.findChild(Panel)
+        if panel is not None and not dock.isFloating():
+            docks[dock] = panel.order
+    ordered = sorted(docks, key=lambda dock: docks[dock])
+    together = set(window.tabifiedDockWidgets(ordered[0])) if ordered else set()
+    if len(ordered) < 2 or together >= set(ordered[1:]):
+        return
+    for left, right in itertools.pairwise(ordered):
+        window.tabifyDockWidget(left, right)

@@ -1,0 +1,83 @@
+"""What the panels of one viewer hand to each other: what one makes, the next offers."""
+
+from __future__ import annotations
+
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from psygnal import Signal
+
+if TYPE_CHECKING:
+    from napari_wsss.patches import PatchSet
+
+__all__ = ["WorkState", "state_of"]
+
+
+class WorkState:
+    """The work in one viewer. Panels read it, set it, and know nothing else of each other.
+
+    Attributes
+    ----------
+    patch_set
+        The data set that was loaded or labelled last.
+    classifier, segmenter
+        Checkpoint files, trained or chosen last.
+    pseudo_masks
+        Folder of the pseudo masks that were made or chosen last.
+    result
+        Folder ``NAME.ome.zarr`` of the slide that was segmented or opened last.
+    folder
+        Where the user works: outputs go there unless another place is chosen.
+    changed
+        Emitted with the name of each attribute that `set` changed.
+    """
+
+    changed = Signal(str)
+    _FIELDS: ClassVar = (
+        "patch_set", "classifier", "pseudo_masks", "segmenter", "result", "folder",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.patch_set: PatchSet | None = None
+        self.classifier: Path | None = None
+        self.pseudo_masks: Path | None = None
+        self.segmenter: Path | None = None
+        self.result: Path | None = None
+        self.folder: Path | None = None
+
+    def set(self, **fields: Any) -> None:
+        """Set attributes by name, then emit `changed` for each that is another object now.
+
+        Raises
+        ------
+        AttributeError
+            If there is no such attribute.
+        """
+        unknown = sorted(set(fields) - set(self._FIELDS))
+        if unknown:
+            raise AttributeError(f"The state of a viewer has no {', '.join(unknown)}.")
+        changed = []
+        for name, value in fields.items():
+            old = getattr(self, name)
+            # A patch set is a new one even where it describes the same files; paths compare.
+            same = old is value or (isinstance(value, Path) and old == value)
+            if not same:
+                setattr(self, name, value)
+                changed.append(name)
+        for name in changed:
+            self.changed.emit(name)
+
+
+#: By the identity of the viewer: proxies of one viewer must share its state.
+_STATES: dict[int, WorkState] = {}
+
+
+def state_of(viewer: Any) -> WorkState:
+    """Return the state of a viewer, the same object for all its panels."""
+    viewer = getattr(viewer, "__wrapped__", viewer)
+    key = id(viewer)
+    if key not in _STATES:
+        _STATES[key] = WorkState()
+        weakref.finalize(viewer, _STATES.pop, key, None)
+    return _STATES[key]

@@ -1,0 +1,189 @@
+"""Jobs in a thread beside the viewer: none is lost, none outlives it, one at a time computes.
+
+Not the workers of superqt, which napari uses: they lose RuntimeErrors of generators without a
+word (lack of GPU memory is one), cannot close what they stop, and replace the warning handler
+of the whole process from within a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import QCoreApplication, QObject, Signal
+
+from napari_wsss.errors import CancelledError
+from napari_wsss.jobs import CancelToken, Event, Job, Log, Progress, run_job
+
+__all__ = ["JobRunner", "wait_for_jobs"]
+
+#: Seconds between two events of progress that reach the screen.
+_PROGRESS_S = 0.1
+#: Jobs that share a resource, such as the processor or the GPU, take turns.
+_LANES: dict[str, threading.Lock] = {}
+_RUNNING: set[JobRunner] = set()
+
+
+class JobRunner(QObject):
+    """Runs one job at a time in a thread and tells of it by signals of this thread.
+
+    It has no parent on purpose: a panel may be deleted while its job runs, and the thread
+    must then still find the object whose signals it emits.
+
+    Attributes
+    ----------
+    started, event, finished, failed, cancelled, ended
+        Signals: the job began; an `Event` of it; its return value; the exception it raised;
+        it was cancelled; and, last in any case, it is over.
+    """
+
+    started = Signal()
+    event = Signal(object)
+    finished = Signal(object)
+    failed = Signal(object)
+    cancelled = Signal()
+    ended = Signal()
+    _over = Signal(str, object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._token: CancelToken | None = None
+        self._thread: threading.Thread | None = None
+        self._over.connect(self._conclude)
+        app = QCoreApplication.instance()
+        if app is not None:
+            app.aboutToQuit.connect(self.cancel)
+
+    @property
+    def running(self) -> bool:
+        """Whether a job was started and has not ended."""
+        return self._token is not None
+
+    def start(
+        self, name: str, make: Callable[[CancelToken], Job[Any]], *, lane: str = "compute"
+    ) -> None:
+        """Start a job.
+
+        Parameters
+        ----------
+        name
+            What others that wait for it are told, such as "Train classifier".
+        make
+            Called in the thread with the token that cancels the job; opens what the job needs
+            and returns it.
+        lane
+            Jobs of one lane take turns, over all viewers. In the lane ``"compute"``, one core
+            is left to the viewer.
+
+        Raises
+        ------
+        RuntimeError
+            If one is running already.
+        """
+        if self.running:
+            raise RuntimeError("This runner has a job already.")
+        self._token = token = CancelToken()
+        _RUNNING.add(self)
+        self._thread = threading.Thread(
+            target=self._run, args=(name, make, lane, token), name=f"napari-wsss {name}"
+        )
+        self.started.emit()
+        self._thread.start()
+
+    def cancel(self) -> None:
+        """Ask the job to stop at its next safe point; nothing happens if none runs."""
+        if self._token is not None:
+            self._token.cancel()
+
+    # -- in the thread --------------------------------------------------------------
+
+    def _run(
+        self, name: str, make: Callable[[CancelToken], Job[Any]], lane: str, token: CancelToken
+    ) -> None:
+        try:
+            lock = self._turn(name, lane, token)
+            try:
+                if lane == "compute":
+                    _leave_a_core()
+                outcome = "finished", run_job(make(token), _Throttled(self.event.emit))
+            finally:
+                lock.release()
+        except CancelledError as error:
+            outcome = "cancelled", error
+        except Exception as error:  # shown in the panel, whatever it is
+            outcome = "failed", error
+        self._over.emit(*outcome)
+
+    def _turn(self, name: str, lane: str, token: CancelToken) -> threading.Lock:
+        """Wait until this job may run; returns the lane's lock, held."""
+        lock = _LANES.setdefault(lane, threading.Lock())
+        if not lock.acquire(blocking=False):
+            self.event.emit(Log(f"{name} begins when the work that is under way has ended"))
+            while not lock.acquire(timeout=0.1):
+                token.raise_if_cancelled()
+        return lock
+
+    # -- in the thread of the viewer --------------------------------------------------
+
+    def _conclude(self, outcome: str, value: object) -> None:
+        if self._thread is not None:
+            self._thread.join()
+        self._token = self._thread = None
+        _RUNNING.discard(self)
+        if outcome == "finished":
+            self.finished.emit(value)
+        elif outcome == "cancelled":
+            self.cancelled.emit()
+        else:
+            self.failed.emit(value)
+        self.ended.emit()
+
+
+class _Throttled:
+    """Passes events on; of the progress of one stage only what an eye can follow."""
+
+    def __init__(self, emit: Callable[[Event], object]) -> None:
+        self._emit = emit
+        self._last = (-1.0, "")
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            now = time.monotonic()
+            then, stage = self._last
+            if event.stage == stage and event.done < event.total and now - then < _PROGRESS_S:
+                return
+            self._last = (now, event.stage)
+        self._emit(event)
+
+
+def _leave_a_core() -> None:
+    """Compute with all cores but those that the preferences leave to the viewer."""
+    import torch
+
+    from napari_wsss.panels.support.preferences import preferences
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    torch.set_num_threads(max(1, (cores or 1) - preferences().cores_left))
+
+
+def wait_for_jobs(seconds: float = 10.0, *, cancel: bool = True) -> bool:
+    """Wait until no job runs any more, serving the event loop; returns whether that came.
+
+    Parameters
+    ----------
+    seconds
+        How long at most.
+    cancel
+        Ask the jobs to stop first.
+    """
+    for runner in tuple(_RUNNING):
+        if cancel:
+            runner.cancel()
+    end = time.monotonic() + seconds
+    while _RUNNING and time.monotonic() < end:
+        QCoreApplication.processEvents()
+        time.sleep(0.01)
+    return not _RUNNING
