@@ -14,7 +14,7 @@ from napari_wsss.patches.patch_set import SPLITS, PatchSet
 from napari_wsss.patches.problems import file_problems, label_problems
 from napari_wsss.patches.scanning import FileFacts, scan_job
 
-__all__ = ["check_trainable", "report", "report_job"]
+__all__ = ["check_trainable", "check_trainable_job", "report", "report_job"]
 
 _RANK = {"error": 0, "warning": 1, "info": 2}
 
@@ -98,7 +98,20 @@ def check_trainable(patches: PatchSet, *, deep: bool = True) -> PatchReport:
     DataError
         Listing every problem of severity 'error', not only the first.
     """
-    found = report(patches, deep=deep)
+    return run_job(check_trainable_job(patches, deep=deep))
+
+
+def check_trainable_job(
+    patches: PatchSet, *, deep: bool = True, cancel: CancelToken | None = None
+) -> Job[PatchReport]:
+    """Do as `check_trainable`, as a job.
+
+    Yields
+    ------
+    Event
+        Progress of 'scan' in patches.
+    """
+    found = yield from report_job(patches, deep=deep, cancel=cancel)
     raise_errors(found.root, [p for p in found.problems if p.severity == "error"])
     return found
 
