@@ -18,7 +18,7 @@ import torch
 from napari_wsss.errors import CheckpointError, OutputError
 from napari_wsss.files import write_atomic
 
-__all__ = ["load_state", "save_state", "state_path"]
+__all__ = ["load_state", "read_state", "save_state", "state_path"]
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -50,7 +50,7 @@ def load_state(out: Path, fingerprint: str, *, overwrite: bool) -> dict[str, Any
     path = state_path(out)
     if not path.exists():
         return None
-    state = _read(path)
+    state = read_state(out)
     if state is not None and state["fingerprint"] == fingerprint:
         return state
     if overwrite:
@@ -66,10 +66,10 @@ def load_state(out: Path, fingerprint: str, *, overwrite: bool) -> dict[str, Any
     )
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def read_state(out: Path) -> dict[str, Any] | None:
     """Return what `save_state` wrote, None if the file is not as it was written."""
     try:
-        data = path.read_bytes()
+        data = state_path(out).read_bytes()
         body = data[_DIGEST_BYTES:]
         if hashlib.sha256(body).digest() != data[:_DIGEST_BYTES]:
             return None
