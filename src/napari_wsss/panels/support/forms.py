@@ -11,9 +11,9 @@ from magicgui.widgets.bases import ValueWidget
 from pydantic.fields import FieldInfo
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
-from superqt import QCollapsible
 
 from napari_wsss.errors import SettingsError
+from napari_wsss.panels.support.fold import folding
 from napari_wsss.settings import Settings
 
 __all__ = ["SettingsForm"]
@@ -117,11 +117,7 @@ class SettingsForm(QWidget):
         self._rows[name] = row
 
     def _folded(self, names: Sequence[str], fields: dict[str, FieldInfo]) -> QWidget:
-        group = QCollapsible("Advanced")
-        group.setDuration(0)
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        layout.setContentsMargins(6, 2, 0, 2)
+        group, layout = folding("Advanced", folded=True)
         heading, form = "", _form()
         layout.addLayout(form)
         for name in names:
@@ -132,7 +128,6 @@ class SettingsForm(QWidget):
                 layout.addWidget(title)
                 layout.addLayout(form)
             self._add(form, name, fields[name])
-        group.setContent(content)
         return group
 
     # -- while it is edited -------------------------------------------------------------
@@ -200,6 +195,8 @@ class _Row:
                 self.widget.value = ", ".join(f"{v:g}" for v in value)
             else:
                 self.widget.value = f"{value:g}" if isinstance(value, float) else str(value)
+            if isinstance(self.widget, LineEdit):
+                self.widget.native.setCursorPosition(0)  # the beginning of long names
 
 
 def _form() -> QFormLayout:

@@ -17,8 +17,8 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
+from napari_wsss.panels.support.fold import folding
 from napari_wsss.panels.support.state import state_of
 
 if TYPE_CHECKING:
@@ -80,15 +80,7 @@ class Panel(QWidget):
 
     def section(self, title: str, *, folded: bool = False) -> QVBoxLayout:
         """Add a group that can be folded away; returns the layout of its content."""
-        group = QCollapsible(title)
-        group.setDuration(0)
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        layout.setContentsMargins(6, 2, 0, 4)
-        layout.setSpacing(6)
-        group.setContent(content)
-        if not folded:
-            group.expand(animate=False)
+        group, layout = folding(title, folded=folded)
         self.body.addWidget(group)
         return layout
 

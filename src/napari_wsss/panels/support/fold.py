@@ -1,0 +1,30 @@
+"""A group of widgets that can be folded away."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+__all__ = ["folding"]
+
+
+def folding(title: str, *, folded: bool) -> tuple[QCollapsible, QVBoxLayout]:
+    """Return a group with this title, and the layout of its content."""
+    group = QCollapsible(title)
+    group.setDuration(0)  # animated, it would draw its content many times over
+    # napari paints checked buttons in its accent colour; an open group is nothing to warn of.
+    group.toggleButton().setStyleSheet(
+        "QPushButton { text-align: left; border: none; background: transparent; "
+        "font-weight: bold; padding: 2px 0; }"
+    )
+    outer = group.layout()
+    if outer is not None:
+        outer.setContentsMargins(0, 0, 0, 0)
+    content = QWidget()
+    layout = QVBoxLayout(content)
+    layout.setContentsMargins(6, 2, 0, 4)
+    layout.setSpacing(6)
+    group.setContent(content)
+    if not folded:
+        group.expand(animate=False)
+    return group, layout
