@@ -191,6 +191,13 @@ class PseudoMaskSettings(Settings):
         "gradcam", description="Grad-CAM at every depth, or the class heads of every depth."
     )
     flips: bool = Field(False, description="Average the maps over the four flips.")
+    threshold: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="In patches of several classes, pixels whose strongest map is below this "
+        "share of its range stay without a class; 0 keeps all.",
+    )
     glass: Literal["auto", "ignore", "tissue"] = Field(
         "auto",
         description="White pixels: left out ('ignore'), or tissue like the rest ('tissue', fat "

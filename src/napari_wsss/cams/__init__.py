@@ -1,16 +1,25 @@
 """Class activation maps and the pseudo masks made from them."""
 
-from napari_wsss.cams.maps import depth_maps, fuse, supports_gradcam
+from napari_wsss.cams.explain import FUSED, Explainer, Explanation
+from napari_wsss.cams.maps import depth_maps, fuse, scaled, supports_gradcam
 from napari_wsss.cams.pseudo_masks import generate_pseudo_masks, pseudo_mask_job
-from napari_wsss.cams.quality import pseudo_mask_quality
+from napari_wsss.cams.quality import pseudo_mask_quality, quality_job
+from napari_wsss.cams.regions import SlideRegion, read_region
 from napari_wsss.cams.store import PseudoMasks
 
 __all__ = [
+    "FUSED",
+    "Explainer",
+    "Explanation",
     "PseudoMasks",
+    "SlideRegion",
     "depth_maps",
     "fuse",
     "generate_pseudo_masks",
     "pseudo_mask_job",
     "pseudo_mask_quality",
+    "quality_job",
+    "read_region",
+    "scaled",
     "supports_gradcam",
 ]

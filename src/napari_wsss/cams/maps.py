@@ -12,7 +12,7 @@ from torch import Tensor
 from napari_wsss.errors import ModelError
 from napari_wsss.models import Classifier
 
-__all__ = ["depth_maps", "fuse", "gradcam_maps", "head_maps", "supports_gradcam"]
+__all__ = ["depth_maps", "fuse", "gradcam_maps", "head_maps", "scaled", "supports_gradcam"]
 
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
 
@@ -168,3 +168,31 @@ def fuse(maps: list[Tensor]) -> Tensor:
         largest = torch.where(torch.isfinite(m), m, 0).abs().amax((1, 2, 3), keepdim=True)
         scaled.append(m / largest.clamp_min(1e-8))
     return torch.stack(scaled).mean(0)
+
+
+def scaled(maps: Tensor, wanted: Tensor) -> Tensor:
+    """Return maps of one depth between 0 and 1, so that they can be shown and compared.
+
+    All classes of an image share one scale, so the order of the classes at a pixel stays. At
+    every pixel one of the wanted classes wins; 0 is the smallest value that wins anywhere in
+    the image, 1 the largest. What lies beyond is cut off. So the winner's value says how
+    strong the evidence for the pixel's class is, relative to the rest of the image.
+
+    Parameters
+    ----------
+    maps
+        (N, K, H, W), signed; minus infinity where a class was not computed.
+    wanted
+        (N, K) bool: the classes that may win, one at least.
+
+    Returns
+    -------
+    Tensor
+        (N, K, H, W). Where the winner has the same value everywhere, it is 1.
+    """
+    winner = maps.masked_fill(~wanted[:, :, None, None], -torch.inf).amax(1, keepdim=True)
+    low = winner.amin((2, 3), keepdim=True)
+    span = winner.amax((2, 3), keepdim=True) - low
+    flat = span <= 1e-8
+    value = torch.where(flat, (maps >= low).float(), (maps - low) / span.masked_fill(flat, 1))
+    return value.clamp(0, 1)

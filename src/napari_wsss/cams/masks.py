@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_wsss.cams.maps import depth_maps
+from napari_wsss.cams.maps import depth_maps, scaled
+from napari_wsss.classes import IGNORE
 from napari_wsss.errors import ModelError, WsssError
 from napari_wsss.jobs import CancelToken
 from napari_wsss.models import Classifier
@@ -30,11 +31,11 @@ class MaskNetwork:
     classifier
         A copy of it runs, its batch norms folded into its convolutions.
     settings
-        Method, flips, precision and batch size.
+        Method, flips, threshold, precision and batch size.
     device
         Where it runs.
     cancel
-        Looked at before every layer of every pass.
+        Looked at before every layer of every pass; may be replaced between two calls.
     """
 
     def __init__(
@@ -49,7 +50,8 @@ class MaskNetwork:
         if device.type == "cpu":
             model = with_matrix_products(model)
         model = model.to(device).to(memory_format=torch.channels_last)
-        self.model = interruptible(model, cancel.raise_if_cancelled)
+        self.cancel = cancel
+        self.model = interruptible(model, lambda: self.cancel.raise_if_cancelled())
         self.settings = settings
         self.device = device
         self._most = settings.batch_size  # halved when memory runs out
@@ -98,6 +100,41 @@ class MaskNetwork:
                 masks.update(zip(members, found, strict=True))
         return [masks[i] for i in range(len(images))]
 
+    def maps(
+        self, name: str, image: NDArray[np.uint8]
+    ) -> tuple[list[Tensor], NDArray[np.float32]]:
+        """Return the signed maps of all classes, and what the class head says of the image.
+
+        Parameters
+        ----------
+        name
+            For messages.
+        image
+            (H, W, 3).
+
+        Returns
+        -------
+        tuple
+            Per depth, shallow to deep, (1, K, H, W); and (K, h, w), the deepest head's
+            logits, whose mean over a window says whether a class is in it.
+
+        Raises
+        ------
+        ModelError, WsssError, CancelledError
+            As `masks`.
+        """
+        every = np.ones((1, len(self.model.classes)), bool)
+        try:
+            maps = self._maps([name], [image], every, relative=False)
+            with torch.no_grad(), autocast(self.device, self.settings.precision):
+                features = self.model.features(self._batch([image]))
+                presence = self.model.heads[-1](features[-1])[0]
+            return maps, presence.float().cpu().numpy()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise self._too_little_memory(name) from error
+
     def _pass(
         self,
         names: list[str],
@@ -105,33 +142,57 @@ class MaskNetwork:
         labels: NDArray[np.bool_],
     ) -> NDArray[np.uint8] | None:
         """Return (N, D, H, W) masks of patches of one size, None if memory ran out."""
+        threshold = self.settings.threshold
         try:
-            batch = torch.from_numpy(np.stack(images)).to(self.device)
-            x = batch.permute(0, 3, 1, 2).float() / 255  # channels last in memory
-            wanted = torch.from_numpy(labels.astype(bool)).to(self.device)
-            with autocast(self.device, self.settings.precision):
-                maps = depth_maps(
-                    self.model,
-                    x,
-                    wanted,
-                    method=self.settings.method,
-                    flips=self.settings.flips,
-                    relative=True,
-                )
-            _check_maps(maps, wanted, names)
-            return masks_from_maps(maps).cpu().numpy()
+            # What the wanted classes share does not matter to the arg-max, only to strength.
+            maps = self._maps(names, images, labels, relative=threshold == 0)
+            masks = masks_from_maps(maps)
+            if threshold > 0:
+                wanted = torch.from_numpy(labels.astype(bool)).to(self.device)
+                weak = torch.stack([scaled(m, wanted).amax(1) < threshold for m in maps], 1)
+                masks = masks.masked_fill(weak, IGNORE)
+            return masks.cpu().numpy()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             if len(images) == 1:
-                raise WsssError(
-                    f"The memory of {self.device} does not suffice for patch {names[0]!r}. Close "
-                    "other programs, or take a smaller encoder or smaller patches."
-                ) from error
+                raise self._too_little_memory(names[0]) from error
         self._most = -(-len(images) // 2)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return None
+
+    def _maps(
+        self,
+        names: list[str],
+        images: list[NDArray[np.uint8]],
+        labels: NDArray[np.bool_],
+        *,
+        relative: bool,
+    ) -> list[Tensor]:
+        """Return the checked maps of every depth, (N, K, H, W), on the device."""
+        wanted = torch.from_numpy(labels.astype(bool)).to(self.device)
+        with autocast(self.device, self.settings.precision):
+            maps = depth_maps(
+                self.model,
+                self._batch(images),
+                wanted,
+                method=self.settings.method,
+                flips=self.settings.flips,
+                relative=relative,
+            )
+        _check_maps(maps, wanted, names)
+        return maps
+
+    def _batch(self, images: list[NDArray[np.uint8]]) -> Tensor:
+        batch = torch.from_numpy(np.stack(images)).to(self.device)
+        return batch.permute(0, 3, 1, 2).float() / 255  # channels last in memory
+
+    def _too_little_memory(self, name: str) -> WsssError:
+        return WsssError(
+            f"The memory of {self.device} does not suffice for patch {name!r}. Close "
+            "other programs, or take a smaller encoder or smaller patches."
+        )
 
 
 def masks_from_maps(maps: list[Tensor]) -> Tensor:

@@ -10,13 +10,18 @@ import numpy as np
 from napari_wsss.cams.store import PseudoMasks
 from napari_wsss.classes import IGNORE
 from napari_wsss.evaluation.metrics import ConfusionMatrix, scores
+from napari_wsss.jobs import CancelToken, Job, Progress, run_job
 from napari_wsss.patches import PatchSet
 
-__all__ = ["pseudo_mask_quality"]
+__all__ = ["pseudo_mask_quality", "quality_job"]
 
 
 def pseudo_mask_quality(
-    pseudo: PseudoMasks, patches: PatchSet, masks_dir: Path | None = None
+    pseudo: PseudoMasks,
+    patches: PatchSet,
+    masks_dir: Path | None = None,
+    *,
+    cancel: CancelToken | None = None,
 ) -> dict[str, Any]:
     """Measure pseudo masks against true masks.
 
@@ -28,6 +33,8 @@ def pseudo_mask_quality(
         A set with masks, or any set with `masks_dir`.
     masks_dir
         True masks named as the patches.
+    cancel
+        Looked at before every patch.
 
     Returns
     -------
@@ -36,7 +43,24 @@ def pseudo_mask_quality(
         (single-label ones are right by construction); ``agreeing``: the deepest mask on
         the pixels where all depths agree, with their share; ``kept_share``: labelled
         pixels that the pseudo masks keep. All fractions.
+
+    Raises
+    ------
+    DataError, CancelledError
+        As they say.
     """
+    return run_job(quality_job(pseudo, patches, masks_dir, cancel=cancel))
+
+
+def quality_job(
+    pseudo: PseudoMasks,
+    patches: PatchSet,
+    masks_dir: Path | None = None,
+    *,
+    cancel: CancelToken | None = None,
+) -> Job[dict[str, Any]]:
+    """Yield the events of `pseudo_mask_quality`, which documents the parameters."""
+    cancel = cancel or CancelToken()
     k = len(patches.classes)
     every = [ConfusionMatrix(k) for _ in range(pseudo.depths)]
     multi = [ConfusionMatrix(k) for _ in range(pseudo.depths)]
@@ -44,6 +68,8 @@ def pseudo_mask_quality(
     single = patches.single_label
     labelled = kept = 0
     for i, name in enumerate(patches.names):
+        cancel.raise_if_cancelled("Start it again to measure.")
+        yield Progress("Quality", i, len(patches))
         truth = patches.read_mask(i, masks_dir)
         masks = pseudo.targets(name)
         labelled += int((truth != IGNORE).sum())
