@@ -29,7 +29,14 @@ from napari_wsss.training.loop import Phase, Validation, fingerprint, fit, step_
 from napari_wsss.training.processes import check_processes, train_in_processes
 from napari_wsss.training.split import hold_out, make_info
 
-__all__ = ["TrueMasks", "multi_layer_loss", "segmenter_job", "segmenter_mark", "train_segmenter"]
+__all__ = [
+    "TrueMasks",
+    "check_targets",
+    "multi_layer_loss",
+    "segmenter_job",
+    "segmenter_mark",
+    "train_segmenter",
+]
 
 
 class TrueMasks:
@@ -164,8 +171,11 @@ def segmenter_job(
     check_processes(processes, settings.batch_size, device)
     check_absent(out, overwrite)
     cancel = cancel or CancelToken()
-    _depth_weights(settings, targets.depths)
-    yield from _check_targets_job(patches, targets, cancel)
+    check_targets(patches, targets, settings)
+    checked = replace(patches, masks=None)  # true masks are not even opened
+    if isinstance(targets, TrueMasks):
+        checked = replace(targets.patches, labels=patches.labels)
+    yield from check_trainable_job(checked, cancel=cancel)
     work: dict[str, Any] = {
         "patches": patches,
         "targets": targets,
@@ -285,21 +295,25 @@ def multi_layer_loss(logits: Tensor, masks: Tensor, weights: tuple[float, ...]) 
     return total
 
 
-def _check_targets_job(
-    patches: PatchSet, targets: PseudoMasks | TrueMasks, cancel: CancelToken
-) -> Job[None]:
-    """Refuse targets that do not belong to `patches`, before time is spent on them."""
+def check_targets(
+    patches: PatchSet, targets: PseudoMasks | TrueMasks, settings: SegmenterSettings
+) -> None:
+    """Refuse targets that do not belong to `patches` or `settings`, without opening any.
+
+    Raises
+    ------
+    DataError
+        If they are of other classes, have another number of depths than there are weights,
+        or patches have none; all of these are listed.
+    """
     if targets.classes.names != patches.classes.names:
         raise DataError(
             f"The masks are of the classes {', '.join(targets.classes.names)}; the patches have "
             f"{', '.join(patches.classes.names)}. They must be the same, in the same order."
         )
+    _depth_weights(settings, targets.depths)
     if isinstance(targets, TrueMasks):
-        checked = replace(targets.patches, labels=patches.labels)
-        yield from check_trainable_job(checked, cancel=cancel)
         return
-    # True masks are not even opened.
-    yield from check_trainable_job(replace(patches, masks=None), cancel=cancel)
     missing = [name for name in patches.names if not targets.has(name)]
     if missing:
         raise DataError(
