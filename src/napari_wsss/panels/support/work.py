@@ -18,7 +18,7 @@ from qtpy.QtCore import QCoreApplication, QObject, Signal
 from napari_wsss.errors import CancelledError
 from napari_wsss.jobs import CancelToken, Event, Job, Log, Progress, run_job
 
-__all__ = ["JobRunner", "wait_for_jobs"]
+__all__ = ["JobRunner", "leave_a_core", "wait_for_jobs"]
 
 #: Seconds between two events of progress that reach the screen.
 _PROGRESS_S = 0.1
@@ -107,7 +107,7 @@ class JobRunner(QObject):
             lock = self._turn(name, lane, token)
             try:
                 if lane == "compute":
-                    _leave_a_core()
+                    leave_a_core()
                 outcome = "finished", run_job(make(token), _Throttled(self.event.emit))
             finally:
                 lock.release()
@@ -159,7 +159,7 @@ class _Throttled:
         self._emit(event)
 
 
-def _leave_a_core() -> None:
+def leave_a_core() -> None:
     """Compute with all cores but those that the preferences leave to the viewer."""
     import torch
 
