@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from napari_wsss.inference import SlideSegmentation
 from napari_wsss.slides import open_slide
@@ -140,6 +141,18 @@ def test_export_both_ways(cli, result, tmp_path):
         assert areas[name]["pixels"] == pixels
         assert areas[name]["area_mm2"] == pytest.approx(pixels * 0.25e-6)
     assert csv.read_text("utf-8").startswith("class,label,pixels")
+
+
+def test_export_of_a_picture_over_the_slide(cli, result, slide, tmp_path):
+    bare, over = tmp_path / "bare.png", tmp_path / "over.png"
+    assert cli("export", result, "--picture", bare).exit_code == 0
+    done = cli("export", result, "--picture", over, "--slide", slide, "--json", "-")
+    assert done.exit_code == 0, done.output
+    summary = json.loads(done.stdout)
+    with Image.open(bare) as one, Image.open(over) as two:
+        assert [two.height, two.width] == summary["picture_px"]
+        assert one.size == two.size
+        assert one.tobytes() != two.tobytes()
 
 
 def test_export_takes_another_mpp_and_leaves_out_small_regions(cli, result, tmp_path):

@@ -1,8 +1,9 @@
-"""``export``: results for QuPath and for a spreadsheet."""
+"""``export``: results for QuPath, for a spreadsheet, and as a picture."""
 
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -45,6 +46,24 @@ def export(
             show_default=False,
         ),
     ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            "--picture",
+            metavar="FILE",
+            help="The segmentation as .png, with legend and scale bar.",
+            show_default=False,
+        ),
+    ] = None,
+    slide: Annotated[
+        Path | None,
+        typer.Option(
+            "--slide",
+            metavar="FILE",
+            help="Shown below the colours of the picture.",
+            show_default=False,
+        ),
+    ] = None,
     simplify: Annotated[
         float,
         typer.Option(
@@ -68,28 +87,33 @@ def export(
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
-    """Export a segmented slide as GeoJSON for QuPath, and its areas as CSV."""
-    if geojson is None and csv is None:
-        raise typer.BadParameter("give at least one of them", param_hint="--geojson / --csv")
+    """Export a segmented slide as GeoJSON for QuPath, its areas as CSV, or as a picture."""
+    if geojson is None and csv is None and picture is None:
+        hint = "--geojson / --csv / --picture"
+        raise typer.BadParameter("give at least one of them", param_hint=hint)
     terminal = Terminal(json, quiet=quiet)
     from napari_wsss.cli.tables import area_table
     from napari_wsss.files import check_absent
     from napari_wsss.inference import SlideSegmentation
+    from napari_wsss.slides import open_slide
     from napari_wsss.slides.resolution import validated_mpp
-    from napari_wsss.workflows import export_result
+    from napari_wsss.workflows import export_job
 
-    for file in (geojson, csv):
+    for file in (geojson, csv, picture):
         if file is not None:
             check_absent(file, overwrite)
     found = SlideSegmentation.open(result)
     if mpp is not None:
         # What was given is of the slide; a label pixel covers `downsample` of its pixels.
         found = replace(found, mpp=validated_mpp(mpp) * math.sqrt(math.prod(found.downsample)))
-    with terminal.busy("Exporting"):
-        written = export_result(
+    with nullcontext() if slide is None else open_slide(slide) as below:
+        written = terminal.run(
+            export_job,
             found,
             geojson=geojson,
             csv=csv,
+            picture=picture,
+            slide=below,
             min_area_px=min_area,
             simplify_px=simplify,
             overwrite=overwrite,
@@ -98,6 +122,7 @@ def export(
         terminal.say(f"{written['features']} regions in {geojson}")
     if csv is not None:
         terminal.say(f"Areas in {csv}", area_table(written["areas"]))
-    terminal.summary(
-        {"result": result, "mpp": found.mpp, "geojson": geojson, "csv": csv, **written}
-    )
+    if picture is not None:
+        terminal.say(f"Picture in {picture}")
+    files = {"geojson": geojson, "csv": csv, "picture": picture}
+    terminal.summary({"result": result, "mpp": found.mpp, **files, **written})
