@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import yaml
 from npe2 import PluginManifest
 from npe2._command_registry import CommandRegistry
 
@@ -74,6 +75,43 @@ def test_zarr_folders_are_accepted(manifest):
     (reader,) = manifest.contributions.readers
     assert "*.zarr" in reader.filename_patterns
     assert reader.accepts_directories
+
+
+def test_the_menu_lists_every_panel_in_the_order_of_the_work(manifest):
+    from napari_wsss.panels.workspace import PANELS
+
+    menus = manifest.contributions.menus
+    (entry,) = menus["napari/layers/segment"]
+    steps = sorted(menus[entry.submenu], key=lambda item: item.group)
+    names = {w.command: w.display_name for w in manifest.contributions.widgets}
+    assert [names.get(step.command, "all") for step in steps] == ["all", *PANELS]
+
+
+def test_panels_are_called_as_the_manifest_says(manifest):
+    for place, widget in enumerate(manifest.contributions.widgets, start=1):
+        panel = widget.get_callable()
+        assert panel.title == widget.display_name
+        assert panel.order == place
+
+
+def test_no_field_is_used_that_older_napari_refuses():
+    text = yaml.safe_load(MANIFEST.read_text("utf-8"))
+    for widget in text["contributions"]["widgets"]:
+        assert set(widget) == {"command", "display_name"}
+
+
+def test_docks_are_found_by_menu_and_by_name(manifest):
+    # napari calls docks after the plugin's name in one place, after its display name in another.
+    assert manifest.display_name == manifest.name
+
+
+@pytest.mark.parametrize("name", ["a.ome.zarr", "a.geojson", "a.geojson.gz"])
+def test_labels_are_saved_as(manifest, name):
+    assert any(
+        name.endswith(extension)
+        for writer in manifest.contributions.writers
+        for extension in writer.filename_extensions
+    )
 
 
 def test_icon_is_shipped_as_svg(manifest):

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import SlideError
 from napari_wsss.panels.reader import get_reader, read
-from napari_wsss.slides import convert_slide, create_labels, create_pyramid, open_pyramid
+from napari_wsss.slides import (
+    convert_slide,
+    create_labels,
+    create_pyramid,
+    open_labels,
+    open_pyramid,
+)
 
+LABELS = "labels/segmentation"
 CLASSES = ClassTable.from_names(["gland", "rest"], colors=["#ff0000", "#00ff00"])
 
 
@@ -151,8 +161,6 @@ def test_a_broken_slide_is_our_error(tmp_path):
 
 
 def test_a_zarr_without_an_image_says_so(tmp_path):
-    import zarr
-
     path = tmp_path / "empty.zarr"
     zarr.create_group(path)
     with pytest.raises(SlideError, match="without an OME-Zarr image"):
@@ -165,3 +173,100 @@ def test_cut_zarr_metadata_is_our_error(tmp_path, pixels):
     metadata.write_bytes(metadata.read_bytes()[:50])
     with pytest.raises(SlideError, match=r"case\.ome\.zarr"):
         read(path)
+
+
+# -- results --------------------------------------------------------------------------
+
+
+def result(path, size=(700, 1100), complete=True, live=False):
+    """Write a result as a run leaves it, its upper half done."""
+    root = create_pyramid(
+        path, size, mpp=2.0, chunk=256, fill_value=255, translation_px=(1.5, 1.5)
+    )
+    labels = create_labels(
+        root.group, "segmentation", size, classes=CLASSES, mpp=2.0, chunk=256,
+        translation_px=(1.5, 1.5),
+    )  # fmt: skip
+    rng = np.random.default_rng(1)
+    upper = (512, size[1]) if not complete else size
+    labels.write(0, 0, rng.integers(0, 3, upper).astype(np.uint8))
+    root.write(0, 0, rng.integers(0, 255, upper).astype(np.uint8))
+    if complete or live:
+        labels.build("mode", ignore=[255])
+        root.build("mean", ignore=[255])
+    record = {"complete": complete, "kind": "segmentation", "downsample": [4.0, 4.0]}
+    (path / "run.json").write_text(json.dumps(record))
+    return path
+
+
+def test_a_result_opens_as_labels_over_hidden_uncertainty(tmp_path):
+    doubt, labels = read(result(tmp_path / "case.ome.zarr"))
+    assert doubt[1]["name"] == "case uncertainty"
+    assert doubt[1]["visible"] is False
+    assert labels[1]["name"] == "case segmentation"
+    assert labels[1]["metadata"]["napari_wsss"]["downsample"] == (4.0, 4.0)
+    assert labels[1]["scale"] == doubt[1]["scale"] == pytest.approx((2.0, 2.0))
+    assert labels[1]["translate"] == pytest.approx((3.0, 3.0))
+    # Lazy, and never a dask array: those are cached although the result may still change.
+    assert all(isinstance(level, zarr.Array) for level in labels[0])
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_an_unfinished_result_opens_as_far_as_it_is(tmp_path, monkeypatch, live):
+    told = []
+    monkeypatch.setattr("napari.utils.notifications.show_info", told.append)
+    path = result(tmp_path / "case.ome.zarr", complete=False, live=live)
+    doubt, (levels, _, _) = read(path)
+    assert "not finished" in told[0]
+    whole = open_labels(result(tmp_path / "whole.ome.zarr", complete=False, live=True) / LABELS)
+    for level, expected in zip(levels, whole.levels, strict=True):
+        np.testing.assert_array_equal(np.asarray(level), expected[:])
+    assert np.asarray(doubt[0][-1]).min() < 255
+
+
+def test_a_damaged_run_record_is_our_error(tmp_path):
+    path = result(tmp_path / "case.ome.zarr")
+    (path / "run.json").write_text("{")
+    with pytest.raises(SlideError, match=r"run\.json"):
+        read(path)
+
+
+def test_class_maps_open_as_one_layer_per_class(tmp_path):
+    path = tmp_path / "case-maps.ome.zarr"
+    create_pyramid(
+        path, (2, 64, 64), axes=("c", "y", "x"), mpp=2.0, channel_names=CLASSES.names,
+        channel_colors=["#ff0000", "#00ff00"],
+    )  # fmt: skip
+    (path / "run.json").write_text(json.dumps({"complete": True, "kind": "maps"}))
+    ((_, options, kind),) = read(path)
+    assert kind == "image"
+    assert options["name"] == ["case-maps gland", "case-maps rest"]
+
+
+# -- in napari ------------------------------------------------------------------------
+
+
+def test_several_paths_dropped_together_become_layers_in_register(tmp_path, pixels):
+    from napari.components import ViewerModel
+    from npe2 import PluginManager
+
+    PluginManager.instance().discover()
+    viewer = ViewerModel()
+    paths = [
+        str(write_tiff(tmp_path / "a.tif", pixels, mpp=0.5)),
+        str(write_tiff(tmp_path / "b.tif", pixels, mpp=0.5)),
+        str(result(tmp_path / "a.ome.zarr")),
+    ]
+    viewer.open(paths, stack=False, plugin="napari-wsss")
+    assert [layer.name for layer in viewer.layers] == [
+        "a", "b", "a uncertainty", "a segmentation",
+    ]  # fmt: skip
+    assert {str(unit) for layer in viewer.layers for unit in layer.units} == {"micrometer"}
+    assert all(layer.source.path for layer in viewer.layers)
+
+
+def test_real_slides_open_lazily(data):
+    for name in ("cmu-1-small-region.svs", "tcga-cr-7395-01a-01-ts1.svs", "small_HE_levels.tiff"):
+        ((levels, options, _),) = read(data / "slides" / name)
+        levels = levels if options["multiscale"] else [levels]
+        assert all(hasattr(level, "dask") for level in levels), name

@@ -2,26 +2,107 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
+import pooch
 import pytest
+import requests
 
-import napari_wsss.samples
-from napari_wsss.panels.sample_data import synthetic_slide_layers
+import napari_wsss.workflows
+from napari_wsss.errors import SlideError
+from napari_wsss.panels import sample_data
+from napari_wsss.panels.sample_data import public_slide_layers, synthetic_slide_layers
+from napari_wsss.samples import synthetic_slide
 
 
-def test_slide_and_truth_lie_on_each_other(monkeypatch):
-    draw = napari_wsss.samples.synthetic_slide
-    monkeypatch.setattr(napari_wsss.samples, "synthetic_slide", lambda: draw((256, 256)))
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache" / name)
+    return tmp_path / "cache" / "napari-wsss"
+
+
+@pytest.fixture
+def _small(monkeypatch):
+    draw = napari_wsss.workflows.draw_lesson
+    monkeypatch.setattr(
+        napari_wsss.workflows, "draw_lesson", lambda folder: draw(folder, (512, 1024))
+    )
+
+
+@pytest.mark.usefixtures("_small")
+def test_slide_and_truth_lie_on_each_other():
     slide, truth = synthetic_slide_layers()
-    expected = draw((256, 256))
+    expected = synthetic_slide((512, 1024))
 
     assert slide[2] == "image"
     assert slide[1]["rgb"] is True
     assert truth[2] == "labels"
     assert truth[1]["visible"] is False
-    assert slide[1]["scale"] == truth[1]["scale"] == pytest.approx((1.0, 1.0))
-    np.testing.assert_array_equal(slide[0], expected.image)
+    assert slide[1]["scale"] == pytest.approx(truth[1]["scale"])
+    assert slide[1]["units"] == truth[1]["units"] == ("µm", "µm")
+    np.testing.assert_array_equal(np.asarray(slide[0]), expected.image)
     assert np.all(truth[0][expected.truth == 255] == 0)
     for i in range(4):
         assert np.all(truth[0][expected.truth == i] == i + 1)
         assert truth[1]["colormap"][i + 1] == expected.classes.classes[i].color
+
+
+@pytest.mark.usefixtures("_small")
+def test_its_patches_become_the_data_set_of_the_viewer(make_napari_viewer_proxy):
+    from napari_wsss.panels.support.state import state_of
+
+    viewer = make_napari_viewer_proxy()
+    layers = viewer.open_sample("napari-wsss", "synthetic-slide")
+    assert [layer.name for layer in layers] == ["synthetic slide", "truth"]
+    patches = state_of(viewer).patch_set
+    assert patches.labels.any(0).all()
+    assert len(set(patches.groups)) == 2, "some can be held out"
+    assert patches.mpp == layers[0].scale[0] == 1.0
+
+
+def served(monkeypatch, content):
+    """Let the download bring `content`, an exception or bytes."""
+
+    def get(self, url, output_file, pooch):
+        if isinstance(content, Exception):
+            raise content
+        with open(output_file, "wb") as file:
+            file.write(content)
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", get)
+
+
+def test_the_public_slide_is_downloaded_once(monkeypatch, data):
+    content = (data / "slides" / "cmu-1-small-region.svs").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == sample_data.PUBLIC_SHA256
+    served(monkeypatch, content)
+    ((levels, options, kind),) = public_slide_layers()
+    assert kind == "image"
+    assert levels.shape == (2967, 2220, 3)
+    assert options["scale"] == pytest.approx((0.499, 0.499))
+    served(monkeypatch, AssertionError("it is there already"))
+    assert len(public_slide_layers()) == 1
+
+
+def test_without_internet_it_says_what_to_do(monkeypatch, cache):
+    served(monkeypatch, requests.ConnectionError("no route to host"))
+    with pytest.raises(SlideError, match="internet") as caught:
+        public_slide_layers()
+    assert sample_data.PUBLIC_URL in str(caught.value)
+    assert "route" not in str(caught.value)
+
+
+def test_other_content_is_not_kept(monkeypatch, cache):
+    served(monkeypatch, b"<html>log in to the hotel's network</html>")
+    with pytest.raises(SlideError, match="checksum"):
+        public_slide_layers()
+    assert not [p for p in cache.rglob("*") if p.is_file()]
+
+
+def test_a_cache_that_cannot_be_written_is_said(monkeypatch, cache):
+    cache.parent.mkdir(parents=True)
+    cache.write_text("a file is in the way")
+    served(monkeypatch, b"")
+    with pytest.raises(SlideError, match="cannot be saved"):
+        public_slide_layers()

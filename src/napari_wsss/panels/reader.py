@@ -7,7 +7,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_wsss.panels.support.layers import LayerData, image_layer, labels_layer, map_layer
+from napari_wsss.panels.support.layers import LayerData, image_layer
+from napari_wsss.panels.support.result_layers import own_layer, run_of, unfinished_text
 
 if TYPE_CHECKING:
     import zarr
@@ -50,7 +51,8 @@ def read(path: str | PathLike[str]) -> list[LayerData]:
     Returns
     -------
     list of LayerData
-        The image, then the label images and maps that this package stored with it.
+        The image, then the label images and maps that this package stored with it. Of a result
+        that is not finished, what there is so far; a notice says so.
 
     Raises
     ------
@@ -84,7 +86,8 @@ def _read_zarr(path: Path) -> list[LayerData]:
         return [_slide_layer(path)]
     name = path.stem.removesuffix(".ome")
     try:
-        layers = [_group_layer(group, name) for group in _images(root)]
+        run = run_of(path)
+        layers = [_group_layer(group, name, run) for group in _images(root)]
     except FOREIGN_ERRORS as error:
         raise SlideError(
             f"{path} cannot be read ({type(error).__name__}: {error}). "
@@ -95,7 +98,16 @@ def _read_zarr(path: Path) -> list[LayerData]:
             f"{path} is a zarr group without an OME-Zarr image. "
             "Give the folder of an image, for a plate or series one of the folders in it."
         )
+    if run is not None and not run.get("complete"):
+        _tell(unfinished_text(path))
     return layers
+
+
+def _tell(text: str) -> None:
+    """Show a notice in napari; without a viewer it is printed."""
+    from napari.utils.notifications import show_info
+
+    show_info(text)
 
 
 def _images(root: zarr.Group) -> Iterator[zarr.Group]:
@@ -113,34 +125,13 @@ def _images(root: zarr.Group) -> Iterator[zarr.Group]:
                 yield child
 
 
-def _group_layer(group: zarr.Group, name: str) -> LayerData:
-    from napari_wsss.slides import open_labels, open_pyramid
+def _group_layer(group: zarr.Group, name: str, run: Mapping[str, Any] | None) -> LayerData:
     from napari_wsss.slides.ngff import KEY
-    from napari_wsss.slides.readers.ome_zarr import geometry_of, multiscale_of
 
-    ome = _ome(group)
     if group.basename:
         name = f"{name} {group.basename}"
-    if KEY not in group.attrs:
-        return _slide_layer(group, name)
-    if "image-label" in ome:
-        stored = open_labels(group)
-        return labels_layer(stored.levels, name, stored.mpp, stored.classes, stored.translation_px)
-    channels = ome.get("omero", {}).get("channels", [])
-    names = [str(channel["label"]) for channel in channels]
-    if names == ["red", "green", "blue"]:
-        return _slide_layer(group, name)
-    levels = open_pyramid(group).levels
-    mpp, shift = geometry_of(multiscale_of(group, name))
-    if levels[0].ndim == 2:
-        return map_layer(levels, [name], mpp, translation_px=shift)
-    return map_layer(
-        levels,
-        [f"{name} {label}" for label in names],
-        mpp,
-        colormaps=[f"#{channel['color']}" for channel in channels],
-        translation_px=shift,
-    )
+    layer = own_layer(group, name, run) if KEY in group.attrs else None
+    return _slide_layer(group, name) if layer is None else layer
 
 
 def _ome(group: zarr.Group) -> Mapping[str, Any]:

@@ -119,7 +119,7 @@ def demo_job(
     lesson_images, lesson_masks = save_regions(lesson, out / "train")
     exam_images, exam_masks = save_regions(exam, out / "test")
     exam.save(out / "test" / "slide")
-    classes = _value_table(lesson.classes)
+    classes = index_values(lesson.classes)
     patches: PatchSet = yield from cut_patches_job(
         lesson_images,
         lesson_masks,
@@ -224,7 +224,7 @@ def save_regions(slide: SyntheticSlide, folder: Path) -> tuple[Path, Path]:
     return images, masks
 
 
-def _value_table(classes: ClassTable) -> ClassTable:
+def index_values(classes: ClassTable) -> ClassTable:
     """Return the classes with the mask values that `save_regions` writes."""
     return ClassTable.from_names(
         classes.names,
