@@ -1,6 +1,15 @@
 """Inference: networks on rectangles of any size, and whole slides block by block."""
 
 from napari_wsss.inference.cluster import Cluster
+from napari_wsss.inference.corrections import (
+    Correction,
+    areas_with,
+    correct_region,
+    corrections_of,
+    model_region,
+    read_region,
+    restore_region,
+)
 from napari_wsss.inference.engine import Engine
 from napari_wsss.inference.halo import Halo, receptive_halo
 from napari_wsss.inference.maps import SlideMaps, map_job, map_slide
@@ -13,16 +22,23 @@ from napari_wsss.inference.verify import verify_job, verify_result
 __all__ = [
     "BlockPrediction",
     "Cluster",
+    "Correction",
     "Engine",
     "Halo",
     "RunStatus",
     "SlideMaps",
     "SlideSegmentation",
     "areas_so_far",
+    "areas_with",
+    "correct_region",
+    "corrections_of",
     "image_logits",
     "map_job",
     "map_slide",
+    "model_region",
+    "read_region",
     "receptive_halo",
+    "restore_region",
     "run_status",
     "segment_job",
     "segment_slide",

@@ -13,8 +13,8 @@ from napari_wsss.slides import Slide
 
 __all__ = ["OUTCOME", "differences", "run_record"]
 
-#: Fields of ``run.json`` that say how a run ended, not what it computes.
-OUTCOME = ("complete", "summary", "checksums", "digest")
+#: Fields of ``run.json`` that say how a run ended and what became of it, not what it computes.
+OUTCOME = ("complete", "summary", "corrections", "checksums", "digest")
 #: Settings that do not change a result.
 _HOW = ("settings.batch_size", "settings.readers", "settings.unreadable")
 

@@ -18,6 +18,7 @@ import zarr
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import SlideError
 from napari_wsss.files import write_atomic
+from napari_wsss.inference.change import finish_change
 from napari_wsss.slides import open_labels
 
 __all__ = ["BACKGROUND", "LABELS", "NOT_COMPUTED", "RUN_FILE", "SlideSegmentation", "result_path"]
@@ -64,8 +65,11 @@ class SlideSegmentation:
         ------
         SlideError
             If there is none, or it was not finished.
+        OutputError
+            If a correction of it was cut off, and the folder cannot be written to finish it.
         """
         path = Path(path)
+        finish_change(path)
         run = read_run(path)
         if not run.get("complete"):
             raise SlideError(
@@ -122,7 +126,12 @@ def read_run(path: Path) -> dict[str, Any]:
 
 def write_run(path: Path, record: Mapping[str, Any]) -> None:
     """Write the run record of a result, all or nothing."""
-    write_atomic(path / RUN_FILE, json.dumps(dict(record), indent=1).encode())
+    write_atomic(path / RUN_FILE, run_bytes(record))
+
+
+def run_bytes(record: Mapping[str, Any]) -> bytes:
+    """Return a run record as it is stored."""
+    return json.dumps(dict(record), indent=1).encode()
 
 
 def class_shares(counts: np.ndarray, classes: ClassTable, pixel_mm2: float | None) -> list[dict]:
