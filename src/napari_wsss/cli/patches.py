@@ -10,6 +10,7 @@ import typer
 
 from napari_wsss.cli.console import Terminal
 from napari_wsss.cli.errors import FAILED
+from napari_wsss.cli.from_labels import from_labels
 from napari_wsss.cli.options import Classes, Json, Mpp, Overwrite, Quiet
 
 __all__ = ["from_masks", "register", "report_set"]
@@ -39,6 +40,7 @@ def register(app: typer.Typer) -> None:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     group.command("from-masks")(from_masks)
+    group.command("from-labels")(from_labels)
     group.command("report")(report_set)
     app.add_typer(group, name="patches")
 

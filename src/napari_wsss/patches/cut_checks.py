@@ -10,7 +10,7 @@ from napari_wsss.patches.formats.table import RESERVED
 from napari_wsss.patches.names import MPP_RANGE
 from napari_wsss.patches.patch_set import SPLITS
 
-__all__ = ["check_cuttable", "check_numbers", "splits_of"]
+__all__ = ["check_class_names", "check_cuttable", "check_numbers", "splits_of"]
 
 
 def check_numbers(
@@ -49,6 +49,11 @@ def check_cuttable(classes: ClassTable) -> None:
             "The class table has no mask values, so masks cannot be read with it. Add "
             "'value = ...' to every [[class]]."
         )
+    check_class_names(classes)
+
+
+def check_class_names(classes: ClassTable) -> None:
+    """Check that every class can head a column of the label table; DataError if not."""
     bad = [name for name in classes.names if name in RESERVED or name != name.strip()]
     if bad:
         raise DataError(

@@ -32,7 +32,7 @@ class DatasetWriter:
     out
         The folder to make.
     classes
-        Class table with mask values.
+        Class table; with mask values if masks are added.
     overwrite
         Whether a set that napari-wsss wrote may be replaced.
     sources
@@ -63,7 +63,6 @@ class DatasetWriter:
             self._out.parent.mkdir(parents=True, exist_ok=True)
             self._folder.mkdir()
             (self._folder / "images").mkdir()
-            (self._folder / "masks").mkdir()
         return self
 
     def __exit__(
@@ -78,7 +77,7 @@ class DatasetWriter:
         self,
         name: str,
         image: NDArray[np.uint8],
-        mask: NDArray[np.uint8],
+        mask: NDArray[np.uint8] | None,
         labels: NDArray[np.bool_],
         group: str,
         split: str,
@@ -90,7 +89,7 @@ class DatasetWriter:
         name
             Unique name, the file name without suffix.
         image, mask
-            RGB, shape (H, W, 3), and mask values, shape (H, W).
+            RGB, shape (H, W, 3), and mask values, shape (H, W); None where there are none.
         labels
             (K,) bool.
         group, split
@@ -102,15 +101,22 @@ class DatasetWriter:
             If it cannot be written.
         """
         path = f"images/{name}.png"
-        # Palette PNG: the indices are the values, the colours are for whoever looks at it.
-        indexed = Image.fromarray(np.ascontiguousarray(mask))
-        indexed.putpalette(self._palette)
         with _writing(self._out):
             Image.fromarray(np.ascontiguousarray(image)).save(
                 self._folder / path, compress_level=3
             )
-            indexed.save(self._folder / "masks" / f"{name}.png")
+        if mask is not None:
+            self._add_mask(name, mask)
         self._rows.append([path, group, split, *labels.astype(int).tolist()])
+
+    def _add_mask(self, name: str, mask: NDArray[np.uint8]) -> None:
+        # Palette PNG: the indices are the values, the colours are for whoever looks at it.
+        indexed = Image.fromarray(np.ascontiguousarray(mask))
+        indexed.putpalette(self._palette)
+        folder = self._folder / "masks"
+        with _writing(self._out):
+            folder.mkdir(exist_ok=True)
+            indexed.save(folder / f"{name}.png")
 
     def finish(self, header: Mapping[str, Any]) -> None:
         """Write the tables and put the set where it belongs.
