@@ -1,0 +1,115 @@
+"""Cells of the grid from an explanation: a class map, the pseudo mask, the depths' agreement."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.utils.colormaps import Colormap, ensure_colormap
+from numpy.typing import NDArray
+
+from napari_wsss.classes import IGNORE
+from napari_wsss.panels.cams_grid import Cell
+from napari_wsss.panels.support.layers import LayerData, image_layer, labels_layer, map_layer
+
+if TYPE_CHECKING:
+    from napari_wsss.cams import Explanation, SlideRegion
+    from napari_wsss.panels.support.live import Place
+
+__all__ = [
+    "cells_of",
+    "evidence_colormap",
+    "label_pixels",
+    "map_options",
+    "patch_options",
+    "region_options",
+]
+
+#: Share of the scale over which maps fade out towards no evidence, so that tissue shows.
+_FADE = 0.3
+
+
+def patch_options(mpp: float | None) -> dict[str, Any]:
+    """Return what places a patch: at the origin, in µm where `mpp` is known."""
+    return {} if mpp is None else {"scale": (mpp, mpp), "units": ("µm", "µm")}
+
+
+def region_options(region: SlideRegion, place: Place) -> dict[str, Any]:
+    """Return what lays a region over its slide, whose layer lies at `place`."""
+    scale = np.asarray(place.scale)
+    return {
+        **place.options(region.downsample),
+        "translate": tuple((place.translate + scale * region.origin).tolist()),
+    }
+
+
+@cache
+def evidence_colormap() -> Colormap:
+    """Return the colours of class maps.
+
+    Viridis, which rises evenly for colour-blind eyes too and is unlike any stain, fading out
+    where there is no evidence.
+    """
+    colors = np.array(ensure_colormap("viridis").colors)
+    colors[:, 3] = np.clip(np.linspace(0, 1 / _FADE, len(colors)), 0, 1)
+    return Colormap(colors, name="class evidence")
+
+
+def map_options(options: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the options of a map that lies over a picture."""
+    return {
+        **options,
+        "name": name,
+        "blending": "translucent_no_depth",
+        "colormap": evidence_colormap(),
+        "opacity": 0.75,
+    }
+
+
+def cells_of(
+    found: Explanation, name: str, place: dict[str, Any], depth: int, threshold: float
+) -> list[Cell]:
+    """Return one cell per class, one of the pseudo mask, and one of the depths' agreement.
+
+    Parameters
+    ----------
+    found
+        What is shown.
+    name
+        Of the patch or region.
+    place
+        Options of the layers that say where it lies.
+    depth
+        Index of the maps, as in `Explanation.pseudo_mask`.
+    threshold
+        Of the pseudo mask.
+    """
+
+    def under(what: str) -> LayerData:
+        data, options, kind = image_layer([found.image], f"{name} under {what}", None)
+        return data, {**options, **place}, kind
+
+    def over(pixels: NDArray[Any], what: str) -> LayerData:
+        data, options, kind = map_layer([pixels], [what], None)
+        return data, {**map_options(options, what), **place}, kind
+
+    cells = []
+    for k, chance in enumerate(found.probabilities):
+        title = f"{found.classes.names[k]} ({chance:.2f})"
+        cells.append(Cell(under(found.classes.names[k]), over(found.maps[depth, k], title)))
+    mask, options, kind = labels_layer(
+        [label_pixels(found.pseudo_mask(depth, threshold))], "pseudo mask", None, found.classes
+    )
+    options = {**options, "blending": "translucent_no_depth", "opacity": 0.6, **place}
+    cells.append(Cell(under("pseudo mask"), (mask, options, kind), linked=False))
+    if found.depths > 1:
+        data, options, kind = over(found.agreement, "agreement of the depths")
+        agree = (data, {**options, "colormap": "cividis"}, kind)
+        cells.append(Cell(under("agreement"), agree, linked=False))
+    return cells
+
+
+def label_pixels(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return class indices as a labels layer shows them: index + 1, nothing for no class."""
+    return np.where(mask == IGNORE, 0, mask + 1).astype(np.uint8)
