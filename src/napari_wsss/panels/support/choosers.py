@@ -50,8 +50,7 @@ class LayerChooser(QComboBox):
         self._last: Layer | None = None
         self.setMinimumContentsLength(12)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        events = viewer.layers.events
-        for emitter in (events.inserted, events.removed, events.reordered, events.renamed):
+        for emitter in self._emitters():
             emitter.connect(self.refresh)
         self.currentIndexChanged.connect(self._announce)
         self.refresh()
@@ -82,7 +81,12 @@ class LayerChooser(QComboBox):
 
     def disconnect_viewer(self) -> None:
         """Stop following the viewer; for panels that go while it stays."""
-        self._viewer.layers.events.disconnect(self.refresh)
+        for emitter in self._emitters():
+            emitter.disconnect(self.refresh)
+
+    def _emitters(self) -> tuple:
+        events = self._viewer.layers.events
+        return events.inserted, events.removed, events.reordered, events.renamed
 
     def _announce(self, _: int = 0) -> None:
         if self.layer is not self._last:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, ClassVar
 
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtGui import QCloseEvent, QHideEvent, QShowEvent
 from qtpy.QtWidgets import (
     QDockWidget,
@@ -52,7 +52,8 @@ class Panel(QWidget):
         super().__init__()
         self.viewer = viewer
         self.state = state_of(viewer)
-        self._closed = False
+        self._closed = self._front = False
+        self._joined: QDockWidget | None = None
         self.setObjectName(f"napari-wsss {self.title}")
         self._guide = QLabel()
         self._guide.setWordWrap(True)
@@ -96,24 +97,24 @@ class Panel(QWidget):
     # -- events of Qt -----------------------------------------------------------------
 
     def close_panel(self) -> None:
-        """Let the panel go: `on_hidden`, then `on_close`, once."""
+        """Let the panel go: `on_hidden` if it is in front, then `on_close`, once."""
         if not self._closed:
+            self._set_front(False)
             self._closed = True
-            self.on_hidden()
             self.on_close()
 
     def showEvent(self, event: QShowEvent | None) -> None:
-        """Come to the front."""
+        """Come to the front, the first time into the tabs of our panels."""
         super().showEvent(event)
         if event is not None and not event.spontaneous():
-            self._watch_dock()
-            self.on_shown()
+            self._join_window()
+            self._set_front(True)
 
     def hideEvent(self, event: QHideEvent | None) -> None:
         """Leave the front."""
         super().hideEvent(event)
-        if event is not None and not event.spontaneous() and not self._closed:
-            self.on_hidden()
+        if event is not None and not event.spontaneous():
+            self._set_front(False)
 
     def closeEvent(self, event: QCloseEvent | None) -> None:
         """Go."""
@@ -121,21 +122,40 @@ class Panel(QWidget):
         super().closeEvent(event)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Notice that the window closes, which no widget in it is told."""
-        if event is not None and event.type() == QEvent.Type.Close and watched is self._window():
+        """Notice that the window was closed, which no widget in it is told.
+
+        That it hides, not that it is asked to close: napari may ask back, and stay.
+        """
+        hidden = event is not None and event.type() == QEvent.Type.Hide
+        if hidden and watched is self._window() and not event.spontaneous():  # type: ignore[union-attr]
             self.close_panel()
         return super().eventFilter(watched, event)
+
+    def _set_front(self, front: bool) -> None:
+        if front != self._front and not self._closed:
+            self._front = front
+            (self.on_shown if front else self.on_hidden)()
 
     def _window(self) -> QMainWindow | None:
         window = self.window()
         return window if isinstance(window, QMainWindow) else None
 
-    def _watch_dock(self) -> None:
-        window = self._window()
-        if window is not None:
-            window.removeEventFilter(self)
-            window.installEventFilter(self)
-            _tabify(window)
+    def _join_window(self) -> None:
+        window, dock = self._window(), self._dock()
+        if window is None or dock is None or dock is self._joined:
+            return
+        self._joined = dock
+        window.installEventFilter(self)
+        # Tabs that are covered stay visible for Qt; only their docks are told.
+        dock.visibilityChanged.connect(self._set_front)
+        _tabify(window)
+        QTimer.singleShot(0, dock.raise_)
+
+    def _dock(self) -> QDockWidget | None:
+        widget = self.parentWidget()
+        while widget is not None and not isinstance(widget, QDockWidget):
+            widget = widget.parentWidget()
+        return widget
 
 
 class _Closer:

@@ -1,0 +1,41 @@
+"""Viewers for the tests of panels; skipped where there is neither Qt nor a display."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+import pytest
+
+# Software rendering, also on machines whose driver needs a real display.
+os.environ.setdefault("LIBGL_ALWAYS_SOFTWARE", "1")
+
+
+@pytest.fixture
+def viewer(make_napari_viewer_proxy):
+    """A viewer as a plugin gets it; no thread of ours may outlive the test."""
+    if sys.platform == "linux" and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        pytest.skip("no display: install Xvfb, which pytest-xvfb starts")
+    from napari_wsss.panels.support.work import wait_for_jobs
+
+    # Shown, since panels do things when they come to the front.
+    yield make_napari_viewer_proxy(show=True)
+    assert wait_for_jobs(20)
+    left = [t.name for t in threading.enumerate() if t.name.startswith("napari-wsss")]
+    assert not left
+
+
+@pytest.fixture
+def add_panel(viewer, qtbot):
+    """Return a function that docks a panel of a class and returns it."""
+
+    def add(panel_class):
+        panel = panel_class(viewer)
+        viewer.window.add_dock_widget(panel, name=panel.title, area="right")
+        qtbot.wait(1)
+        return panel
+
+    return add

@@ -1,0 +1,103 @@
+"""The base of all panels: tabs in the order of the work, and a sure end."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("napari")
+
+from qtpy.QtWidgets import QDockWidget, QLabel, QScrollArea
+
+from napari_wsss.panels.support.panel import Panel
+
+
+def panel_class(name, place):
+    class Example(Panel):
+        title, order = name, place
+
+        def __init__(self, viewer):
+            super().__init__(viewer)
+            self.said = []
+
+        def on_shown(self):
+            self.said.append("shown")
+
+        def on_hidden(self):
+            self.said.append("hidden")
+
+        def on_close(self):
+            self.said.append("closed")
+
+    return Example
+
+
+def dock_of(panel):
+    widget = panel
+    while not isinstance(widget, QDockWidget):
+        widget = widget.parentWidget()
+    return widget
+
+
+def test_tabs_stand_in_the_order_of_the_work(add_panel, qtbot):
+    second = add_panel(panel_class("B", 2))
+    third = add_panel(panel_class("C", 3))
+    first = add_panel(panel_class("A", 1))
+    window = first.window()
+    docks = [dock_of(p) for p in (first, second, third)]
+    assert set(window.tabifiedDockWidgets(docks[0])) == set(docks[1:])
+
+
+def test_closing_the_viewer_ends_every_panel_once(add_panel, viewer):
+    panels = [add_panel(panel_class(n, i)) for i, n in enumerate("AB")]
+    viewer.close()
+    for panel in panels:
+        assert panel.said.count("closed") == 1
+        assert panel.said[-2:] == ["hidden", "closed"]
+
+
+def test_removing_a_dock_ends_its_panel(add_panel, viewer, qtbot):
+    panel = add_panel(panel_class("A", 1))
+    said = panel.said
+    viewer.window.remove_dock_widget(panel)
+    del panel
+    qtbot.wait(20)
+    assert said.count("closed") <= 1
+
+
+def test_going_to_another_tab_hides_it(add_panel, qtbot):
+    one, two = (add_panel(panel_class(n, i)) for i, n in enumerate("AB"))
+    for panel in (one, two):
+        dock_of(panel).raise_()
+        qtbot.wait(50)
+    assert one.said[-1] == "hidden"
+    assert two.said[-1] == "shown"
+    for panel in (one, two):  # in turn, each once
+        assert panel.said == ["shown", "hidden"] * (len(panel.said) // 2) + ["shown"] * (
+            len(panel.said) % 2
+        )
+
+
+def test_a_panel_that_is_opened_comes_to_the_front(add_panel, qtbot):
+    panels = [add_panel(panel_class(n, -i)) for i, n in enumerate("ABC")]
+    qtbot.waitUntil(lambda: panels[-1].said[-1] == "shown")
+    assert all(p.said[-1] == "hidden" for p in panels[:-1])
+
+
+def test_a_viewer_that_asks_back_and_stays_keeps_its_panels(add_panel, qtbot, monkeypatch):
+    panel = add_panel(panel_class("A", 1))
+    window = panel.window()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(window), "closeEvent", lambda self, event: event.ignore())
+        window.close()
+    assert panel.said == ["shown"]
+
+
+def test_the_guide_and_sections(add_panel, qtbot):
+    panel = add_panel(panel_class("A", 1))
+    panel.say("Open a slide first.")
+    layout = panel.section("Rare things", folded=True)
+    label = QLabel("rare")
+    layout.addWidget(label)
+    assert panel._guide.text() == "Open a slide first."
+    assert not label.isVisible()
+    assert panel.findChild(QScrollArea) is not None

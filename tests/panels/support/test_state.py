@@ -1,0 +1,52 @@
+"""What panels of one viewer hand to each other."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("psygnal")
+pytest.importorskip("napari")
+
+from napari.components import ViewerModel
+
+from napari_wsss.panels.support.state import WorkState, state_of
+
+
+def test_panels_of_one_viewer_share_it_and_viewers_do_not():
+    one, two = ViewerModel(), ViewerModel()
+    assert state_of(one) is state_of(one)
+    assert state_of(one) is not state_of(two)
+
+
+def test_it_goes_with_its_viewer():
+    one = ViewerModel()
+    found = weakref.ref(state_of(one))
+    assert found() is not None
+    del one
+    gc.collect()
+    assert found() is None
+
+
+def test_only_what_differs_is_announced():
+    state, said = WorkState(), []
+    state.changed.connect(said.append)
+    state.set(classifier=Path("a"), folder=Path("b"))
+    state.set(classifier=Path("a"), segmenter=Path("c"))
+    assert said == ["classifier", "folder", "segmenter"]
+    assert state.segmenter == Path("c")
+
+
+def test_all_are_set_before_one_is_announced():
+    state, seen = WorkState(), []
+    state.changed.connect(lambda _: seen.append((state.classifier, state.segmenter)))
+    state.set(classifier=Path("a"), segmenter=Path("b"))
+    assert seen == [(Path("a"), Path("b"))] * 2
+
+
+def test_a_misspelt_name_is_a_mistake():
+    with pytest.raises(AttributeError, match="clasifier"):
+        WorkState().set(clasifier=None)
