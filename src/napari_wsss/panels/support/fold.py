@@ -7,6 +7,9 @@ from superqt import QCollapsible
 
 __all__ = ["folding"]
 
+#: Qt's largest height of a widget (QWIDGETSIZE_MAX).
+_UNBOUNDED = 2**24 - 1
+
 
 def folding(title: str, *, folded: bool) -> tuple[QCollapsible, QVBoxLayout]:
     """Return a group with this title, and the layout of its content."""
@@ -25,6 +28,10 @@ def folding(title: str, *, folded: bool) -> tuple[QCollapsible, QVBoxLayout]:
     layout.setContentsMargins(6, 2, 0, 4)
     layout.setSpacing(6)
     group.setContent(content)
-    if not folded:
+    # superqt fixes the height when a group opens; what is added later would be squeezed.
+    group.toggled.connect(lambda opened: opened and content.setMaximumHeight(_UNBOUNDED))
+    if folded:
+        group.collapse(animate=False)
+    else:
         group.expand(animate=False)
     return group, layout
