@@ -28,8 +28,13 @@ def folding(title: str, *, folded: bool) -> tuple[QCollapsible, QVBoxLayout]:
     layout.setContentsMargins(6, 2, 0, 4)
     layout.setSpacing(6)
     group.setContent(content)
-    # superqt fixes the height when a group opens; what is added later would be squeezed.
-    group.toggled.connect(lambda opened: opened and content.setMaximumHeight(_UNBOUNDED))
+
+    def grow(opened: bool) -> None:
+        # superqt fixes the height when a group opens; what is added later would be squeezed.
+        if opened:
+            content.setMaximumHeight(_UNBOUNDED)
+
+    group.toggled.connect(grow)
     if folded:
         group.collapse(animate=False)
     else:
