@@ -20,7 +20,9 @@ __all__ = ["Mosaic", "mosaic_job"]
 
 #: Patches are drawn with this side at most (px); smaller ones as they are.
 _MOST_PX, _LEAST_CELL_PX = 192, 112
-_GAP_PX, _CHIP_PX, _FONT_PX = 10, 17, 13
+_GAP_PX, _CHIP_PX, _FONT_PX = 10, 24, 19
+#: Width of the picture per height, about that of a viewer's canvas.
+_ASPECT = 1.3
 _GREY = (128, 128, 128, 255)
 _THREADS = 4
 
@@ -91,12 +93,14 @@ def mosaic_job(
                 if isinstance(found, str):
                     errors.append(found)
             yield Progress("gallery", len(tiles), len(chosen))
-    columns = max(1, math.ceil(math.sqrt(len(chosen))))
     side = max([_LEAST_CELL_PX, *(max(tile.size) for tile in tiles if tile is not None)])
     chips = int(patches.labels[chosen].sum(1).max(initial=1))
     cell = (side + max(1, chips) * _CHIP_PX + _GAP_PX, side + _GAP_PX)
+    columns = max(1, math.ceil(math.sqrt(_ASPECT * len(chosen) * cell[0] / cell[1])))
+    columns = min(columns, max(1, len(chosen)))
     rows = max(1, math.ceil(len(chosen) / columns))
-    picture = Image.new("RGBA", (columns * cell[1], rows * cell[0]))
+    # White, though transparent: interpolated edges of bright patches get no dark rim.
+    picture = Image.new("RGBA", (columns * cell[1], rows * cell[0]), (255, 255, 255, 0))
     pen = _Pen(picture, side)
     for place, (i, tile) in enumerate(zip(chosen, tiles, strict=True)):
         y, x = place // columns * cell[0], place % columns * cell[1]
