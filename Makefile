@@ -11,12 +11,16 @@ DEMO_OUT ?= demo-output
 
 # Debian and Ubuntu packages that the wheels expect on the system: rasterio links to expat.
 SYSTEM_PACKAGES := libexpat1
+# The panels are tested in napari on a virtual display, rendered by software.
+DISPLAY_PACKAGES := xvfb libegl1 libgl1 libglx-mesa0 libgl1-mesa-dri libxkbcommon-x11-0 \
+  libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0 \
+  libxcb-render-util0 libxcb-xinerama0 libxcb-shape0 libdbus-1-3 libfontconfig1 fonts-dejavu-core
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP_INSTALL = "$(BIN)/python" -m pip install --progress-bar off
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lint format clean display-packages
 
 help:  ## list the targets
 	@grep -E '^[a-z]+: .*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -40,6 +44,9 @@ clean:  ## remove the environment, caches and build products
 	rm -rf "$(VENV)" .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+display-packages:
+	@echo $(DISPLAY_PACKAGES)
+
 # Stamps make a second run quick; they age when pyproject.toml changes.
 
 $(VENV)/.created:
@@ -60,5 +67,6 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 	touch "$@"
 
 $(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml
+	.ci/system-packages $(DISPLAY_PACKAGES)
 	$(PIP_INSTALL) -e '.[dev]'
 	touch "$(VENV)/.installed" "$@"
