@@ -173,6 +173,15 @@ def train_segmenter(
             show_default=False,
         ),
     ] = None,
+    corrections: Annotated[
+        Path | None,
+        typer.Option(
+            "--corrections",
+            metavar="DIR",
+            help="Corrected regions of results, learnt from besides by their true masks.",
+            show_default=False,
+        ),
+    ] = None,
     settings: SettingsFile = None,
     changes: Changes = None,
     seed: Seed = None,
@@ -194,7 +203,7 @@ def train_segmenter(
     values = read_settings(SegmenterSettings, settings, changes, seed)
     from napari_wsss.cams import PseudoMasks
     from napari_wsss.patches import load_patches
-    from napari_wsss.training import TrueMasks, segmenter_job
+    from napari_wsss.training import TrueMasks, read_corrections, segmenter_job
 
     if masks is not None:
         check_folder(masks)
@@ -202,6 +211,8 @@ def train_segmenter(
     targets = TrueMasks(patches, masks) if pseudo is None else PseudoMasks(pseudo)
     began = time.perf_counter()
     how: dict[str, Any] = {"device": device, "overwrite": overwrite, "processes": processes}
+    if corrections is not None:
+        how["corrections"] = read_corrections(corrections)
     model = terminal.run(segmenter_job, patches, targets, out, values, **how)
     _trained(terminal, model, out, patches, time.perf_counter() - began)
 

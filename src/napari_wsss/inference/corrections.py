@@ -252,8 +252,9 @@ def areas_with(
     """
     k = len(result.classes) + 1
     counts = np.array([row["pixels"] for row in result.summary()["classes"]], np.int64)
-    for labels, sign in ((after, 1), (before, -1)):
-        counts += sign * np.bincount(labels.reshape(-1), minlength=k)[:k]
+    changed = before != after  # usually few of many
+    counts += np.bincount(after[changed], minlength=k)[:k]
+    counts -= np.bincount(before[changed], minlength=k)[:k]
     pixel_mm2 = None if result.mpp is None else result.mpp**2 * 1e-6
     return class_shares(counts, result.classes, pixel_mm2)
 

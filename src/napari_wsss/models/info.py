@@ -33,6 +33,9 @@ class ModelInfo(BaseModel):
     mean, std
         Normalisation of the input, values 0 to 1; None takes the encoder's, and a model
         always says it.
+    supervision
+        ``"patch labels"``, ``"pseudo masks"``, ``"pseudo masks and 40 true masks"`` (of
+        corrected patches) or ``"true masks"``.
     training
         Settings of the run that made the weights.
     metrics
@@ -49,7 +52,10 @@ class ModelInfo(BaseModel):
     patch_size_px: int = Field(gt=0)
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
-    supervision: Literal["patch labels", "pseudo masks", "true masks"] = "patch labels"
+    supervision: str = Field(
+        "patch labels",
+        pattern=r"^(patch labels|pseudo masks( and \d+ true masks)?|true masks)$",
+    )
     training: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, float] = Field(default_factory=dict)
     seed: int = 0

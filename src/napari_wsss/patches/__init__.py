@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from napari_wsss.patches.cutting import cut_patches, cut_patches_job
 from napari_wsss.patches.grid import PatchGrid, PatchReader
+from napari_wsss.patches.joining import joined
 from napari_wsss.patches.label_file import LabelFile, label_files, read_labels
 from napari_wsss.patches.label_folder import open_in_folder
 from napari_wsss.patches.labelled import on_slide, on_slide_job
@@ -33,6 +34,7 @@ __all__ = [
     "check_trainable_job",
     "cut_patches",
     "cut_patches_job",
+    "joined",
     "label_files",
     "load_patches",
     "on_slide",

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_wsss.cams import PseudoMasks
-from napari_wsss.classes import IGNORE, ClassTable
+from napari_wsss.classes import IGNORE
 from napari_wsss.errors import DataError, listed
 from napari_wsss.files import check_absent
 from napari_wsss.jobs import CancelToken, Event, Job, Log, run_job
@@ -28,9 +25,9 @@ from napari_wsss.training.held_out import segment_held_out
 from napari_wsss.training.loop import Phase, Validation, fingerprint, fit, step_seed
 from napari_wsss.training.processes import check_processes, train_in_processes
 from napari_wsss.training.split import hold_out, make_info
+from napari_wsss.training.targets import MixedTargets, Targets, TrueMasks, with_corrections
 
 __all__ = [
-    "TrueMasks",
     "check_targets",
     "multi_layer_loss",
     "segmenter_job",
@@ -39,70 +36,13 @@ __all__ = [
 ]
 
 
-class TrueMasks:
-    """The masks of a patch set (or of `folder`) as targets of the same trainer.
-
-    Parameters
-    ----------
-    patches
-        A set with masks.
-    folder
-        Masks named as the patches, when they are kept elsewhere.
-
-    Raises
-    ------
-    DataError
-        If neither is there, masks are missing (all are listed), or the class table does not
-        say what their values mean.
-
-    Attributes
-    ----------
-    patches : PatchSet
-        The set with these masks as its own.
-    """
-
-    supervision: Literal["true masks"] = "true masks"
-
-    def __init__(self, patches: PatchSet, folder: Path | None = None):
-        if folder is not None:
-            files = tuple(Path(folder) / f"{name}.png" for name in patches.names)
-            patches = replace(patches, masks=files)
-        if patches.masks is None:
-            raise DataError(f"{patches.root} has no masks; name their folder with --masks.")
-        patches.classes.lookup()
-        missing = [
-            name if path is None else path
-            for name, path, split in zip(patches.names, patches.masks, patches.split, strict=True)
-            if split != "test" and (path is None or not path.is_file())
-        ]
-        if missing:
-            raise DataError(
-                f"{len(missing)} of {len(patches)} patches have no mask:{listed(missing)}"
-            )
-        self.patches = patches
-        self._index = {name: i for i, name in enumerate(patches.names)}
-        self.depths = 1
-        sizes = [p.stat().st_size for p in patches.masks if p is not None and p.is_file()]
-        self.fingerprint = f"true masks {folder or patches.root} {sizes}"
-
-    @property
-    def classes(self) -> ClassTable:
-        """The classes of the masks."""
-        return self.patches.classes
-
-    def targets(self, name: str) -> NDArray[np.uint8]:
-        """Return (1, H, W) class indices of the patch called `name`."""
-        if name not in self._index:
-            raise DataError(f"There is no mask of patch {name!r}.")
-        return self.patches.read_mask(self._index[name])[None]
-
-
 def train_segmenter(
     patches: PatchSet,
-    targets: PseudoMasks | TrueMasks,
+    targets: Targets,
     out: str | Path,
     settings: SegmenterSettings | None = None,
     *,
+    corrections: PatchSet | None = None,
     device: str = "auto",
     overwrite: bool = False,
     processes: int = 1,
@@ -125,6 +65,9 @@ def train_segmenter(
         Checkpoint (``.safetensors``); an unfinished run of the same inputs is resumed.
     settings
         Defaults to `SegmenterSettings()`.
+    corrections
+        Corrected patches with masks (see `read_corrections`) that are trained on too, by
+        their true masks.
     device, overwrite, processes, on_event, cancel
         As in `train_classifier`. The decoder's batch norms use the statistics of one
         process's share of a batch, on CUDA those of all.
@@ -133,7 +76,7 @@ def train_segmenter(
     -------
     Segmenter
         The epoch with the best mean IoU *against the same kind of targets* on held-out
-        patches: a weakly supervised run never sees a true mask.
+        patches: a weakly supervised run never sees a true mask but those of `corrections`.
 
     Raises
     ------
@@ -147,6 +90,7 @@ def train_segmenter(
         targets,
         Path(out),
         settings,
+        corrections=corrections,
         device=device,
         overwrite=overwrite,
         processes=processes,
@@ -157,10 +101,11 @@ def train_segmenter(
 
 def segmenter_job(
     patches: PatchSet,
-    targets: PseudoMasks | TrueMasks,
+    targets: Targets,
     out: Path,
     settings: SegmenterSettings | None = None,
     *,
+    corrections: PatchSet | None = None,
     device: str = "auto",
     overwrite: bool = False,
     processes: int = 1,
@@ -171,6 +116,11 @@ def segmenter_job(
     check_processes(processes, settings.batch_size, device)
     check_absent(out, overwrite)
     cancel = cancel or CancelToken()
+    if corrections is not None:
+        if isinstance(targets, MixedTargets):
+            raise DataError("These targets have corrections already; join the sets of both.")
+        check_targets(patches, targets, settings)
+        patches, targets = with_corrections(patches, targets, corrections)
     check_targets(patches, targets, settings)
     checked = replace(patches, masks=None)  # true masks are not even opened
     if isinstance(targets, TrueMasks):
@@ -196,7 +146,7 @@ def segmenter_job(
 
 def _train(
     patches: PatchSet,
-    targets: PseudoMasks | TrueMasks,
+    targets: Targets,
     out: Path,
     settings: SegmenterSettings,
     *,
@@ -263,9 +213,7 @@ def _train(
     )
 
 
-def segmenter_mark(
-    patches: PatchSet, targets: PseudoMasks | TrueMasks, settings: SegmenterSettings
-) -> str:
+def segmenter_mark(patches: PatchSet, targets: Targets, settings: SegmenterSettings) -> str:
     """Return the fingerprint of a run; an unfinished one with the same is gone on with."""
     return fingerprint(
         "segmenter", patches.fingerprint, targets.fingerprint, settings.model_dump_json()
@@ -295,9 +243,7 @@ def multi_layer_loss(logits: Tensor, masks: Tensor, weights: tuple[float, ...]) 
     return total
 
 
-def check_targets(
-    patches: PatchSet, targets: PseudoMasks | TrueMasks, settings: SegmenterSettings
-) -> None:
+def check_targets(patches: PatchSet, targets: Targets, settings: SegmenterSettings) -> None:
     """Refuse targets that do not belong to `patches` or `settings`, without opening any.
 
     Raises
@@ -312,6 +258,10 @@ def check_targets(
             f"{', '.join(patches.classes.names)}. They must be the same, in the same order."
         )
     _depth_weights(settings, targets.depths)
+    if isinstance(targets, MixedTargets):  # they have the patches that were corrected
+        others = [i for i, name in enumerate(patches.names) if not targets.true.has(name)]
+        check_targets(patches.subset(others), targets.base, settings)
+        return
     if isinstance(targets, TrueMasks):
         return
     missing = [name for name in patches.names if not targets.has(name)]

@@ -25,7 +25,7 @@ def make_info(
     patches: PatchSet,
     settings: ClassifierSettings | SegmenterSettings,
     architecture: dict[str, Any],
-    supervision: Literal["patch labels", "pseudo masks", "true masks"],
+    supervision: str,
 ) -> ModelInfo:
     """Return the header of the model that `patches` and `settings` are going to make."""
     size_px = typical_size_px(patches)
