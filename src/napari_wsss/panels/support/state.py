@@ -25,6 +25,8 @@ class WorkState:
         Checkpoint files, trained or chosen last.
     pseudo_masks
         Folder of the pseudo masks that were made or chosen last.
+    corrections
+        Folder of corrected patches with true masks, added to last.
     result
         Folder ``NAME.ome.zarr`` of the slide that was segmented or opened last.
     folder
@@ -35,13 +37,14 @@ class WorkState:
 
     changed = Signal(str)
     _FIELDS: ClassVar = (
-        "patch_set", "classifier", "pseudo_masks", "segmenter", "result", "folder",
+        "patch_set", "classifier", "pseudo_masks", "corrections", "segmenter", "result", "folder",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.patch_set: PatchSet | None = None
         self.classifier: Path | None = None
         self.pseudo_masks: Path | None = None
+        self.corrections: Path | None = None
         self.segmenter: Path | None = None
         self.result: Path | None = None
         self.folder: Path | None = None
