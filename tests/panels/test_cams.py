@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image as Picture
+from qtpy.QtCore import Qt
 
 from napari_wsss.cams import PseudoMasks, generate_pseudo_masks
 from napari_wsss.classes import ClassTable
@@ -106,6 +108,13 @@ def choose(panel, kind):
     panel.kind.setCurrentIndex(kind)
 
 
+def edges(layer):
+    """Return (2, 2): where the outer edges of a layer's pixels lie in the world."""
+    shape = (layer.data[0] if layer.multiscale else layer.data).shape[:2]
+    corners = np.array([(-0.5, -0.5), np.subtract(shape, 0.5)])
+    return np.array([layer.data_to_world(corner) for corner in corners])
+
+
 # -- what is missing ----------------------------------------------------------------------
 
 
@@ -151,7 +160,8 @@ def test_layers_that_are_no_slide_are_told(viewer, ready):
     assert ready.slides.layer is None
     viewer.add_image(np.zeros((20, 20, 3), np.uint8), rgb=True, name="small")
     assert "too small" in ready.look.message.text()
-    viewer.add_image(np.zeros((64, 64, 3), np.uint8), rgb=True, name="plain")
+    plain = viewer.add_image(np.zeros((64, 64, 3), np.uint8), rgb=True, name="plain")
+    ready.slides.chooser.layer = plain
     assert "how many µm" in ready.look.message.text()
     ready.slides.slide_mpp.setValue(0.5)
     assert "Draw a region" in ready.look.message.text()
@@ -291,13 +301,22 @@ def test_errors_of_the_thread_stay_readable(ready, qtbot, monkeypatch, error, te
 
 
 def draw(panel, slide, top, left, bottom, right):
-    """Draw a rectangle given in pixels of the slide."""
+    """Drag a rectangle given in pixels of the slide, as napari tells of it."""
     choose(panel, 1)
     panel.region.button.click()
-    shapes = panel.region._shapes
-    assert shapes.mode == "add_rectangle"
-    world = [slide.data_to_world(p) for p in ((top, left), (bottom, right))]
-    shapes.add_rectangles(np.array([shapes.world_to_data(p) for p in world]))
+    callback = panel.viewer.mouse_drag_callbacks[-1]
+    assert not panel.viewer.scene.camera.mouse_pan
+    event = SimpleNamespace(type="mouse_press", position=slide.data_to_world((bottom, left)))
+    drag = callback(panel.viewer, event)
+    next(drag)
+    for share in (0.5, 1.0):
+        y, x = bottom + share * (top - bottom), left + share * (right - left)
+        event.type, event.position = "mouse_move", slide.data_to_world((y, x))
+        next(drag)
+    event.type = "mouse_release"
+    assert next(drag, None) is None
+    assert callback not in panel.viewer.mouse_drag_callbacks
+    assert panel.viewer.scene.camera.mouse_pan
 
 
 def test_a_region_lies_pixel_for_pixel_on_its_slide(viewer, slide, ready, qtbot, pixels):
@@ -307,14 +326,14 @@ def test_a_region_lies_pixel_for_pixel_on_its_slide(viewer, slide, ready, qtbot,
     assert under.data.shape == (80, 80, 3)  # half the resolution
     assert tuple(over.scale) == tuple(under.scale) == (1.0, 1.0)
     for layer in ready.grid.layers:
-        np.testing.assert_allclose(layer.extent.world, under.extent.world)
-    corner = slide.data_to_world((31.5, 63.5))
-    np.testing.assert_allclose(under.extent.world[0], corner)
+        np.testing.assert_allclose(edges(layer), edges(under))
+    drawn = [slide.data_to_world(p) for p in ((31.5, 63.5), (191.5, 223.5))]
+    np.testing.assert_allclose(edges(under), drawn)
 
     # The same part of the slide, drawn from the slide and from the region.
     image, options = under.data.copy(), {"scale": under.scale, "translate": under.translate}
     ready.grid.close()
-    viewer.layers.remove(ready.region._shapes)
+    viewer.layers.remove(ready.region._frame)
     copy = viewer.add_image(image, rgb=True, units=("µm", "µm"), visible=False, **options)
     viewer.scene.camera.center = (0, *np.mean(copy.extent.world, 0))
     viewer.scene.camera.zoom = 6
@@ -333,8 +352,6 @@ def test_a_region_lies_pixel_for_pixel_on_its_slide(viewer, slide, ready, qtbot,
 
 
 def test_the_classes_of_a_region_can_be_chosen(viewer, slide, ready, qtbot):
-    from qtpy.QtCore import Qt
-
     draw(ready, slide, 20, 20, 120, 140)
     qtbot.waitUntil(lambda: ready.grid.showing, timeout=WAIT)
     for k in range(3):
@@ -378,7 +395,7 @@ def test_a_whole_slide_is_mapped_and_opened(viewer, slide, ready, model, pixels,
         shown = np.asarray(over.data[0] if over.multiscale else over.data)
         np.testing.assert_allclose(shown, np.asarray(expected.maps[k]) / 254, atol=1e-6)
         # Half the resolution: the same rectangle of the world, so half a pixel further in.
-        np.testing.assert_allclose(over.extent.world, under.extent.world)
+        np.testing.assert_allclose(edges(over), edges(under))
         np.testing.assert_allclose(over.translate, under.translate + 0.25)
     ready.whole.keep.click()
     assert not ready.grid.showing
@@ -387,6 +404,7 @@ def test_a_whole_slide_is_mapped_and_opened(viewer, slide, ready, model, pixels,
 
 
 def test_a_cancelled_map_is_kept_and_goes_on(viewer, ready, model, tmp_path, qtbot, monkeypatch):
+    monkeypatch.setattr("napari_wsss.settings.InferenceSettings.block_side", lambda *_: 512)
     pixels = np.random.default_rng(0).integers(0, 200, (2300, 1500, 3), np.uint8)
     viewer.add_image(pixels, rgb=True, name="big", scale=(1, 1), units=("µm", "µm"))
     choose(ready, 2)
@@ -399,7 +417,8 @@ def test_a_cancelled_map_is_kept_and_goes_on(viewer, ready, model, tmp_path, qtb
             stopped.append(event)
             runner.cancel()
 
-    runner.event.connect(stop)
+    # In the thread itself: this network is done before the screen hears of it.
+    runner.event.connect(stop, Qt.ConnectionType.DirectConnection)
     ready.whole.work.button.click()
     qtbot.waitUntil(lambda: bool(stopped) and not runner.running, timeout=WAIT)
     assert "Stopped" in ready.whole.work.message.text()

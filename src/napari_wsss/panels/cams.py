@@ -14,9 +14,10 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel
 from napari_wsss.errors import SettingsError
 from napari_wsss.jobs import CancelToken, Job
 from napari_wsss.panels.cams_cells import cells_of, label_pixels
-from napari_wsss.panels.cams_choice import PatchChooser, RegionTool
+from napari_wsss.panels.cams_choice import PatchChooser
 from napari_wsss.panels.cams_grid import CellGrid
 from napari_wsss.panels.cams_masks import MasksBox
+from napari_wsss.panels.cams_region import RegionTool
 from napari_wsss.panels.cams_slide import SlideBox, WholeSlideBox
 from napari_wsss.panels.cams_view import ViewBox
 from napari_wsss.panels.cams_work import (

@@ -1,12 +1,10 @@
-"""Choosing what to look at: a patch of the data set, or a rectangle drawn on a slide."""
+"""Choosing a patch of the data set to look at."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from napari.layers import Layer, Shapes
-from numpy.typing import NDArray
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -14,7 +12,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLineEdit,
-    QPushButton,
     QSpinBox,
     QToolButton,
     QVBoxLayout,
@@ -22,14 +19,9 @@ from qtpy.QtWidgets import (
 )
 
 if TYPE_CHECKING:
-    import napari
-
     from napari_wsss.patches import PatchSet
 
-__all__ = ["PatchChooser", "RegionTool"]
-
-#: Name of the layer in which regions are drawn.
-_REGION = "region for class maps"
+__all__ = ["PatchChooser"]
 
 
 class PatchChooser(QWidget):
@@ -141,81 +133,6 @@ class PatchChooser(QWidget):
         i, patches = self.index, self._patches
         self.name.setText("" if i is None or patches is None else patches.names[i])
         self.name.setCursorPosition(0)
-
-
-class RegionTool(QWidget):
-    """Draws a rectangle on a slide in a layer of its own.
-
-    Parameters
-    ----------
-    viewer
-        Where to draw.
-
-    Attributes
-    ----------
-    about_to_draw, drawn
-        Signals: the button was pressed; a rectangle was finished or moved.
-    """
-
-    about_to_draw = Signal()
-    drawn = Signal()
-
-    def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._viewer = viewer
-        self._shapes: Shapes | None = None
-        self.button = QPushButton("Draw a region")
-        self.button.setToolTip("<p>Draw a rectangle on the slide, up to 2048 x 2048 px at the "
-                               "classifier's µm/px.</p>")  # fmt: skip
-        self.button.clicked.connect(self.about_to_draw)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.button)
-
-    def draw(self, slide: Layer) -> None:
-        """Let the user draw on a slide's layer."""
-        shapes = self._layer_on(slide)
-        self._viewer.layers.selection.active = shapes
-        shapes.mode = "add_rectangle"
-
-    def corners(self, slide: Layer) -> NDArray[np.float64] | None:
-        """Return (2, 2): two corners of the last rectangle, in pixels of the slide's level 0.
-
-        None if there is no rectangle.
-        """
-        shapes = self._shapes
-        if shapes is None or shapes not in self._viewer.layers or not shapes.nshapes:
-            return None
-        world = np.array([shapes.data_to_world(p[-2:]) for p in shapes.data[-1]], float)
-        points = np.array([slide.world_to_data(p) for p in world], float)
-        return np.stack([points.min(0), points.max(0)])
-
-    def stop(self) -> None:
-        """Stop listening to the layer, which stays."""
-        if self._shapes is not None:
-            self._shapes.events.data.disconnect(self._edited)
-
-    def _layer_on(self, slide: Layer) -> Shapes:
-        if self._shapes is not None and self._shapes in self._viewer.layers:
-            return self._shapes
-        self._shapes = Shapes(
-            ndim=2,
-            name=_REGION,
-            scale=slide.scale,
-            translate=slide.translate,
-            units=slide.units,
-            axis_labels=slide.axis_labels,
-            face_color="transparent",
-            edge_color="#0072b2",
-            edge_width=max(1.0, max(slide.level_shapes[0]) / 400),
-        )
-        self._shapes.events.data.connect(self._edited)
-        self._viewer.add_layer(self._shapes)
-        return self._shapes
-
-    def _edited(self, event: Any) -> None:
-        if str(getattr(event.action, "value", event.action)) in ("added", "changed"):
-            self.drawn.emit()
 
 
 def _arrow(text: str, tip: str) -> QToolButton:
