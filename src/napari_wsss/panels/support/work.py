@@ -17,8 +17,11 @@ from qtpy.QtCore import QCoreApplication, QObject, Signal
 
 from napari_wsss.errors import CancelledError
 from napari_wsss.jobs import CancelToken, Event, Job, Log, Progress, run_job
+from napari_wsss.panels.support.beside_opengl import let_torch_load
 
 __all__ = ["JobRunner", "leave_a_core", "wait_for_jobs"]
+
+let_torch_load()
 
 #: Seconds between two events of progress that reach the screen.
 _PROGRESS_S = 0.1
