@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QMainWindow,
     QScrollArea,
     QSizePolicy,
+    QTabWidget,
     QVBoxLayout,
     QWidget,
 )
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     import napari
 
 __all__ = ["Panel"]
+
+_TABS_BESIDE = {
+    Qt.DockWidgetArea.RightDockWidgetArea: QTabWidget.TabPosition.East,
+    Qt.DockWidgetArea.LeftDockWidgetArea: QTabWidget.TabPosition.West,
+}
 
 
 class Panel(QWidget):
@@ -187,9 +193,14 @@ def _tabify(window: QMainWindow) -> None:
         panel = dock.findChild(Panel)
         if panel is not None and not dock.isFloating():
             docks[dock] = panel.order
+            dock.setWindowTitle(panel.title)  # of the tab; without the plugin's name
     ordered = sorted(docks, key=lambda dock: docks[dock])
     together = set(window.tabifiedDockWidgets(ordered[0])) if ordered else set()
     if len(ordered) < 2 or together >= set(ordered[1:]):
         return
     for left, right in itertools.pairwise(ordered):
         window.tabifyDockWidget(left, right)
+    # Beside the docks: below them, the names would be cut to their first letters.
+    area = window.dockWidgetArea(ordered[0])
+    if area in _TABS_BESIDE:
+        window.setTabPosition(area, _TABS_BESIDE[area])
