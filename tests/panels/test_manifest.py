@@ -88,8 +88,10 @@ def test_the_menu_lists_every_panel_in_the_order_of_the_work(manifest):
 
 
 def test_panels_are_called_as_the_manifest_says(manifest):
+    registry = CommandRegistry()
+    registry.register_manifest(manifest)
     for place, widget in enumerate(manifest.contributions.widgets, start=1):
-        panel = widget.get_callable()
+        panel = registry.get(widget.command)
         assert panel.title == widget.display_name
         assert panel.order == place
 

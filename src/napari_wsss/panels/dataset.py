@@ -99,17 +99,20 @@ class DatasetPanel(Panel):
         layout.addWidget(self.editor)
         layout.addWidget(self.apply)
         layout.addWidget(self.kept)
-        self._split_group, layout = folding("Hold out for validation and test", folded=True)
+        self._split_group, layout = folding("Validation and test", folded=True)
         self.split = SplitForm()
         layout.addWidget(self.split)
         self.body.addWidget(self._classes_group)
         self.body.addWidget(self._split_group)
         self.cut = CutForm()
-        self.section("Cut patches from images with masks", folded=True).addWidget(self.cut)
+        self.section("Cut patches from masks", folded=True).addWidget(self.cut)
 
     def _build_options(self) -> None:
         self.format = QComboBox()
         self.format.addItems([_AUTOMATIC, *FORMATS])
+        self.format.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
         self.format.setToolTip("What kind of set it is, where it could be several")
         self.mpp = QDoubleSpinBox()
         self.mpp.setRange(0, 20)

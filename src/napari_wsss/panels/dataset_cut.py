@@ -61,7 +61,7 @@ class CutForm(QWidget):
         self.mpp.setSingleStep(0.1)
         self.mpp.setSpecialValueText("unknown")
         self.mpp.setToolTip("µm per pixel of the images: models can then be used on slides")
-        self.replace = QCheckBox("Replace patches that were cut there before")
+        self.replace = QCheckBox("Replace earlier patches there")
         self.find_values = QPushButton("Find the values in the masks")
         self.find_values.setToolTip("Lists the values that the masks hold, for you to name")
         self.editor = ClassEditor(choose=True)
@@ -139,7 +139,7 @@ class CutForm(QWidget):
         if out is None:
             return "Choose where the patches shall go."
         if out.exists() and not self.replace.isChecked() and any(out.iterdir()):
-            return f"{out} is not empty. Choose another folder, or tick 'Replace patches'."
+            return f"{out} is not empty. Choose another folder, or tick 'Replace earlier'."
         return None
 
     def _find(self) -> None:

@@ -265,7 +265,8 @@ class Gallery(QWidget):
 
     def _removed(self, event: Any) -> None:
         """Follow a user who deletes the layer of the page."""
-        if self.layer is not None and event.value is self.layer:
+        # Equal, not the same: napari hands plugins a proxy of the layer that it removes.
+        if self.layer is not None and self.layer == event.value:
             self.button.setChecked(False)
 
     def _clicked(self, layer: Image, event: Any) -> None:

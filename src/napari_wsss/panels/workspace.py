@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QMainWindow
+
 if TYPE_CHECKING:
     import napari
 
 __all__ = ["PANELS", "open_panels"]
 
+#: A dock of 350 px and the tabs beside it.
+_WIDTH_PX = 376
 #: Names of the panels in the manifest, in the order of the work.
 PANELS = (
     "Data set",
@@ -35,4 +40,9 @@ def open_panels(viewer: napari.viewer.Viewer) -> None:
     ]
     for dock in docks:
         dock.show()
-    docks[0].raise_()
+    # napari makes docks as narrow as they can be.
+    window = docks[0].parent()
+    if isinstance(window, QMainWindow):
+        window.resizeDocks(docks[:1], [_WIDTH_PX], Qt.Orientation.Horizontal)
+    # Each comes to the front when it is first shown, as soon as Qt has laid it out.
+    QTimer.singleShot(0, docks[0].raise_)
