@@ -50,12 +50,14 @@ def test_slide_and_truth_lie_on_each_other():
 
 @pytest.mark.usefixtures("_small")
 def test_its_patches_become_the_data_set_of_the_viewer(make_napari_viewer_proxy):
+    from napari_wsss.panels.support.preferences import preferences
     from napari_wsss.panels.support.state import state_of
 
     viewer = make_napari_viewer_proxy()
     layers = viewer.open_sample("napari-wsss", "synthetic-slide")
     assert [layer.name for layer in layers] == ["synthetic slide", "truth"]
     patches = state_of(viewer).patch_set
+    assert state_of(viewer).folder == preferences().work_folder, "results go there, not beside"
     assert patches.labels.any(0).all()
     assert len(set(patches.groups)) == 2, "some can be held out"
     assert patches.mpp == layers[0].scale[0] == 1.0

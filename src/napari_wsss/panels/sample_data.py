@@ -112,12 +112,15 @@ def _hand_over(patches: PatchSet) -> None:
     import napari
     from napari.utils.notifications import show_info
 
+    from napari_wsss.panels.support.preferences import preferences
     from napari_wsss.panels.support.state import state_of
 
     viewer = napari.current_viewer()
     if viewer is None:
         return
-    state_of(viewer).set(patch_set=patches)
+    state = state_of(viewer)
+    # Models and results of it are the user's, and do not belong into a cache.
+    state.set(patch_set=patches, folder=state.folder or preferences().work_folder)
     show_info(
         f"{len(patches)} labelled patches of this slide are loaded, too: see the panel "
         "Data set, or go on to Train classifier (Layers > Segment)."
