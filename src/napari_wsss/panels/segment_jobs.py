@@ -1,0 +1,236 @@
+"""What the segment panel does in threads: looking at its inputs, segmenting, exporting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from napari_wsss.errors import WsssError
+from napari_wsss.jobs import CancelToken, Job, Progress
+from napari_wsss.panels.support.layer_slide import slide_of
+from napari_wsss.settings import InferenceSettings
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+    from napari_wsss.inference import RunStatus, SlideSegmentation
+    from napari_wsss.models import ModelInfo
+
+__all__ = ["EXPORTS", "ExportKind", "Inputs", "Look", "export_job", "look_job", "run_job"]
+
+ExportKind = Literal["geojson", "csv", "picture"]
+#: What the files of each export end with.
+EXPORTS: dict[ExportKind, str] = {"geojson": ".geojson", "csv": ".csv", "picture": ".png"}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the panel says.
+
+    Attributes
+    ----------
+    layer
+        Of a slide that `slide_problem` finds nothing wrong with; None if there is none.
+    mpp, model_mpp
+        µm/px as given by the user, None if they were not asked.
+    model
+        Checkpoint file.
+    folder
+        Of results.
+    settings, device
+        As of `segment_slide`.
+    """
+
+    layer: Layer | None
+    mpp: float | None
+    model: Path | None
+    model_mpp: float | None
+    folder: Path
+    settings: InferenceSettings
+    device: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found out about the inputs; the problems are sentences for the user.
+
+    Attributes
+    ----------
+    slide_mpp
+        µm/px that slide or user say; None if neither does.
+    info
+        Of the model.
+    status
+        Of the result; None while something is missing.
+    """
+
+    slide_mpp: float | None = None
+    slide_problem: str | None = None
+    info: ModelInfo | None = None
+    model_problem: str | None = None
+    status: RunStatus | None = None
+    place_problem: str | None = None
+
+
+def look_job(inputs: Inputs, cancel: CancelToken) -> Job[Look]:
+    """Find out what the model is and what is in the folder already; writes nothing.
+
+    Yields progress between its steps, which take up to a few seconds.
+    """
+    info, model_problem = None, None
+    slide_mpp, slide_problem = None, None
+    yield Progress("Looking", 0, 3)
+    if inputs.model is not None:
+        from napari_wsss.models import read_info
+
+        try:
+            info = read_info(inputs.model)
+        except WsssError as error:
+            model_problem = str(error)
+    cancel.raise_if_cancelled()
+    yield Progress("Looking", 1, 3)
+    if inputs.layer is None:
+        return Look(info=info, model_problem=model_problem)
+    try:
+        slide = slide_of(inputs.layer, inputs.mpp)
+    except WsssError as error:
+        return Look(slide_problem=str(error), info=info, model_problem=model_problem)
+    with slide:
+        slide_mpp = slide.mpp
+        complete = slide_mpp is not None and (
+            info is not None and (info.mpp is not None or inputs.model_mpp is not None)
+        )
+        if not complete or inputs.model is None:
+            return Look(slide_mpp, slide_problem, info, model_problem)
+        cancel.raise_if_cancelled()
+        yield Progress("Looking", 2, 3)
+        from napari_wsss.inference import run_status
+        from napari_wsss.models import load_model
+
+        try:
+            model = load_model(inputs.model)
+        except WsssError as error:
+            return Look(slide_mpp, slide_problem, None, str(error))
+        status, place_problem = None, None
+        try:
+            status = run_status(
+                slide,
+                model,
+                inputs.folder,
+                inputs.settings,
+                model_mpp=_asked(model.mpp, inputs.model_mpp),
+                device=inputs.device,
+            )
+        except WsssError as error:
+            place_problem = str(error)
+    return Look(slide_mpp, slide_problem, info, model_problem, status, place_problem)
+
+
+def run_job(
+    inputs: Inputs,
+    centre: Callable[[], tuple[float, float] | None],
+    overwrite: bool,
+    cancel: CancelToken,
+) -> Job[SlideSegmentation]:
+    """Segment the slide of a layer.
+
+    Parameters
+    ----------
+    inputs
+        With layer and model.
+    centre
+        Says where the user looks, (y, x) in level-0 pixels of the slide; called in the thread.
+    overwrite
+        Replace what is in the way.
+    cancel
+        Stops it.
+    """
+    from napari_wsss.inference import segment_job
+    from napari_wsss.models import load_model
+
+    if inputs.layer is None or inputs.model is None:
+        raise WsssError("Choose a slide and a model first.")
+    model = load_model(inputs.model)
+    cancel.raise_if_cancelled("Nothing was written.")
+    with slide_of(inputs.layer, inputs.mpp) as slide:
+        mpp = model.mpp or inputs.model_mpp
+        factor = mpp / slide.mpp if mpp and slide.mpp else 1.0
+
+        def view() -> tuple[float, float] | None:
+            found = centre()
+            return None if found is None else (found[0] / factor, found[1] / factor)
+
+        result = yield from segment_job(
+            slide,
+            model,
+            inputs.folder,
+            inputs.settings,
+            model_mpp=_asked(model.mpp, inputs.model_mpp),
+            device=inputs.device,
+            overwrite=overwrite,
+            view=view,
+            live=True,
+            cancel=cancel,
+        )
+    return result
+
+
+def export_job(
+    path: Path, kind: ExportKind, layer: Layer | None, mpp: float | None, cancel: CancelToken
+) -> Job[Path]:
+    """Export a result beside itself, never over a file that is there.
+
+    Parameters
+    ----------
+    path
+        ``NAME.ome.zarr``.
+    kind
+        What to write.
+    layer
+        The picture shows the slide of this layer, if the result is of it.
+    mpp
+        µm/px of that layer, if the user gave it.
+    cancel
+        Stops it.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+    """
+    from napari_wsss import workflows
+    from napari_wsss.inference import SlideSegmentation
+
+    result = SlideSegmentation.open(path)
+    file = _free(path.with_name(path.name.removesuffix(".ome.zarr") + EXPORTS[kind]))
+    if kind != "picture" or layer is None:
+        yield from workflows.export_job(
+            result,
+            geojson=file if kind == "geojson" else None,
+            csv=file if kind == "csv" else None,
+            picture=file if kind == "picture" else None,
+            cancel=cancel,
+        )
+        return file
+    with closing(slide_of(layer, mpp)) as slide:
+        same = slide.fingerprint == result.run["slide"]["fingerprint"]
+        below = slide if same else None
+        yield from workflows.export_job(result, picture=file, slide=below, cancel=cancel)
+    return file
+
+
+def _asked(own: float | None, given: float | None) -> float | None:
+    """Return what the user gave, unless the model says it itself."""
+    return given if own is None else None
+
+
+def _free(path: Path) -> Path:
+    """Return `path`, or with the first number behind its name that no file has."""
+    number, found = 2, path
+    while found.exists():
+        found = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        number += 1
+    return found

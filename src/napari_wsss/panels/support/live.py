@@ -1,0 +1,250 @@
+"""A result that fills in on screen while it is made.
+
+Three things keep it up to date and quick. Finer levels are zarr arrays, which read anew what is
+shown; dask would show what its cache holds. The coarsest level, which napari asks for once and
+keeps, is an array in memory that is updated in place. And nothing here computes: the levels are
+made by the run itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_wsss.panels.support.layers import METADATA, LayerData, labels_layer, map_layer
+
+if TYPE_CHECKING:
+    import napari
+    from napari.layers import Image, Labels, Layer
+
+    from napari_wsss.classes import ClassTable
+
+__all__ = ["LiveResult", "Place", "ViewCentre"]
+
+#: Errors of a chunk that is being replaced, or of a folder that somebody deletes.
+_UNREADABLE = (OSError, ValueError, RuntimeError)
+_CLEAR = (0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a slide layer lies in the world; outlives the layer.
+
+    Attributes
+    ----------
+    scale, translate
+        World units per pixel of level 0, and the centre of its first pixel, (y, x).
+    units, axis_labels
+        Of the layer's axes.
+    """
+
+    scale: tuple[float, float]
+    translate: tuple[float, float]
+    units: tuple[str, str]
+    axis_labels: tuple[str, str]
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """Return the place of a layer that `slide_problem` finds nothing wrong with."""
+        # Such a layer is neither turned nor sheared, but its affine may shift it.
+        shift = np.asarray(layer.affine.translate, float)[-2:]
+        y, x = (np.asarray(layer.translate, float)[-2:] + shift).tolist()
+        height, width = np.asarray(layer.scale, float)[-2:].tolist()
+        units = tuple(str(u) for u in layer.units[-2:])
+        labels = tuple(layer.axis_labels[-2:])
+        return cls((height, width), (y, x), (units[0], units[1]), (labels[0], labels[1]))
+
+    def pixel_at(self, y: float, x: float) -> tuple[float, float]:
+        """Return the pixel (y, x) of level 0 at a point of the world."""
+        return (
+            (y - self.translate[0]) / self.scale[0],
+            (x - self.translate[1]) / self.scale[1],
+        )
+
+    def options(self, downsample: tuple[float, float]) -> dict[str, Any]:
+        """Return what lays a result with pixels of `downsample` slide pixels over the slide."""
+        (sy, sx), (dy, dx) = self.scale, downsample
+        return {
+            "scale": (sy * dy, sx * dx),
+            # The first pixel of the result covers the first `downsample` pixels of the slide.
+            "translate": (
+                self.translate[0] + sy * (dy - 1) / 2,
+                self.translate[1] + sx * (dx - 1) / 2,
+            ),
+            "units": self.units,
+            "axis_labels": self.axis_labels,
+        }
+
+
+class ViewCentre:
+    """The middle of what the viewer shows, as a pixel of a slide, for a thread to ask for.
+
+    Parameters
+    ----------
+    viewer
+        Followed until `disconnect`.
+    place
+        Of the slide.
+
+    Attributes
+    ----------
+    yx
+        Pixel (y, x) of level 0; None if the slide's plane is not what is shown. A plain
+        attribute, which a thread may read at any time.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer, place: Place) -> None:
+        self._viewer, self._place = viewer, place
+        self.yx: tuple[float, float] | None = None
+        self._events = (
+            viewer.camera.events.center,
+            viewer.dims.events.order,
+            viewer.dims.events.ndisplay,
+        )
+        for emitter in self._events:
+            emitter.connect(self.update)
+        self.update()
+
+    def update(self, event: object = None) -> None:
+        """Read the camera anew; called whenever it moves."""
+        dims = self._viewer.dims
+        shown = dict(
+            zip(dims.displayed, self._viewer.camera.center[-len(dims.displayed) :], strict=True)
+        )
+        y, x = shown.get(dims.ndim - 2), shown.get(dims.ndim - 1)
+        # Layers share the last axes: a slide among stacks lies in the last two.
+        self.yx = None if y is None or x is None else self._place.pixel_at(y, x)
+
+    def disconnect(self) -> None:
+        """Stop following the viewer; `yx` keeps its last value."""
+        for emitter in self._events:
+            emitter.disconnect(self.update)
+
+
+class LiveResult:
+    """The layers of a segmentation that may still be growing.
+
+    Parameters
+    ----------
+    viewer
+        Gets the layers, labels above uncertainty.
+    path
+        ``NAME.ome.zarr``, with its arrays created.
+    place
+        Of the slide.
+
+    Raises
+    ------
+    SlideError, DataError
+        If there is no such result, or it is damaged.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer, path: Path, place: Place) -> None:
+        from napari_wsss.inference.result import LABELS, read_run
+        from napari_wsss.slides import open_labels, open_pyramid
+
+        self._viewer = viewer
+        self.path = path
+        run = read_run(path)
+        stored = open_labels(path / LABELS)
+        self.classes: ClassTable | None = stored.classes
+        self._hidden: frozenset[int] = frozenset()
+        labels, doubt = _Levels(stored.levels), _Levels(open_pyramid(path).levels)
+        self._levels = (labels, doubt)
+        y, x = run["downsample"]
+        downsample = float(y), float(x)
+        name = path.name.removesuffix(".ome.zarr")
+        laid = {**place.options(downsample), "visible": True}
+        layers = []
+        for levels, (data, options, kind) in (
+            (doubt, map_layer(doubt.shown, [f"{name} uncertainty"], None)),
+            (labels, labels_layer(labels.shown, f"{name} segmentation", None, stored.classes)),
+        ):
+            metadata = {METADATA: {"downsample": downsample, "result": str(path)}}
+            options = {**options, **laid, "metadata": metadata}
+            layers.append(_layer((data, options, kind), levels))
+        self.uncertainty: Image = layers[0]
+        self.labels: Labels = layers[1]
+        self.uncertainty.visible = False
+        self.labels.opacity = 0.5
+        for layer in layers:
+            viewer.add_layer(layer)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """Those layers that are still in the viewer."""
+        return [a for a in (self.uncertainty, self.labels) if a in self._viewer.layers]
+
+    def refresh(self) -> None:
+        """Show what was stored since; call it up to ten times a second, in the main thread."""
+        there = self.layers
+        for layer, levels in zip((self.labels, self.uncertainty), self._levels, strict=True):
+            if layer in there:
+                levels.update()
+                # The place stays, so nothing else in the viewer must be computed anew.
+                layer.refresh(extent=False)
+
+    def hide(self, hidden: Iterable[int]) -> None:
+        """Make the classes with these indices invisible, and the others visible."""
+        hidden = frozenset(hidden)
+        if hidden == self._hidden or self.classes is None:
+            return
+        from napari.utils.colormaps import DirectLabelColormap
+
+        self._hidden = hidden
+        _, options, _ = labels_layer(self._levels[0].shown, "", None, self.classes)
+        colors = {**options["colormap"], **{i + 1: _CLEAR for i in hidden}}
+        self.labels.colormap = DirectLabelColormap(color_dict=colors)
+
+    def show_uncertainty(self, shown: bool) -> None:
+        """Show or hide the layer of uncertainty."""
+        self.uncertainty.visible = shown
+
+    def remove(self) -> None:
+        """Take the layers out of the viewer."""
+        for layer in self.layers:
+            self._viewer.layers.remove(layer)
+
+
+class _Levels:
+    """The levels of a pyramid as napari shows them: the last one in memory."""
+
+    def __init__(self, stored: Iterable[Any]) -> None:
+        *finer, self._stored = stored
+        self._coarsest: NDArray[np.uint8] = np.asarray(self._stored[:])
+        self.shown: list[Any] = [*finer, self._coarsest]
+
+    def update(self) -> None:
+        """Copy the coarsest level, a chunk or two, into the array that napari holds."""
+        try:
+            self._coarsest[...] = self._stored[:]
+        except _UNREADABLE:
+            return  # shown as it was; the run itself tells the user
+
+
+def _layer(data: LayerData, levels: _Levels) -> Any:
+    """Return the layer of layer data."""
+    from napari.layers import Image, Labels
+    from napari.utils import Colormap
+
+    array, options, kind = data
+    if kind == "labels":
+        return Labels(array, **options)
+    # 255 is "not computed" and 254 the highest uncertainty; what is certain leaves the slide
+    # to be seen.
+    options = {
+        **options,
+        "contrast_limits": (0, 254),
+        "blending": "translucent_no_depth",
+        "colormap": Colormap(
+            [(0.3, 0.0, 0.45, 0.0), (0.55, 0.1, 0.5, 0.75), (1.0, 0.6, 0.1, 0.9), (1, 1, 0.6, 1)],
+            name="uncertainty",
+            high_color=_CLEAR,
+        ),
+    }
+    return Image(array, **options)
