@@ -51,6 +51,7 @@ def quiet(panel):
         or panel.gallery._runner.running
         or panel.cut.job.runner.running
         or panel.cut._finder.running
+        or panel.split.runner.running
     )
 
 
@@ -312,6 +313,7 @@ def test_a_split_that_is_not_possible_is_explained(panel, viewer, tmp_path, sett
     settle()
     before = state_of(viewer).patch_set
     panel.split.button.click()
+    settle()
     assert "1 group" in panel.split.message.text()
     assert "validation_share" not in panel.split.message.text()
     assert state_of(viewer).patch_set is before

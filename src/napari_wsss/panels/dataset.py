@@ -31,7 +31,6 @@ from napari_wsss.panels.support.panel import Panel
 from napari_wsss.patches import PatchReport, PatchSet, load_patches, report_job
 from napari_wsss.patches.editing import keep_edits, with_classes
 from napari_wsss.patches.loading import FORMATS
-from napari_wsss.patches.problems import label_problems
 
 if TYPE_CHECKING:
     import napari
@@ -142,6 +141,7 @@ class DatasetPanel(Panel):
         self.load.runner.cancel()
         self.check.runner.cancel()
         self.cut.cancel()
+        self.split.runner.cancel()
         self.gallery.disconnect_viewer()
 
     # -- loading ------------------------------------------------------------------------
@@ -214,21 +214,21 @@ class DatasetPanel(Panel):
         self._show_classes()
         for widget in (self.check, self.gallery, self._classes_group, self._split_group):
             widget.setVisible(patches is not None)
-        self._guide_on([] if patches is None else [p.severity for p in label_problems(patches)])
+        self._guide_on()
         self.check.clear()
         if self.check.runner.running:
             self.check.runner.cancel()  # its end begins the next
         elif patches is not None and len(patches) <= _CHECKED_AT_ONCE:
             self._begin_check()
 
-    def _guide_on(self, severities: list[str]) -> None:
+    def _guide_on(self) -> None:
         patches = self.state.patch_set
         if patches is None:
             self.say(
                 "Choose labelled patches, or drop their folder here. None yet? Label some on a "
                 "slide in Label patches, or cut them from images with masks below."
             )
-        elif "error" in severities:
+        elif self.report.unusable:
             self.say("This set cannot be trained on yet: mend what is marked below.")
         elif patches.mpp is None:
             self.say(
@@ -254,7 +254,7 @@ class DatasetPanel(Panel):
     def _checked(self, report: PatchReport) -> None:
         if self._checking is self.state.patch_set:
             self.report.show_report(report)
-            self._guide_on([p.severity for p in report.problems])
+            self._guide_on()
             self.check.setVisible(False)
 
     def _check_ended(self) -> None:

@@ -32,6 +32,7 @@ class ReportView(QWidget):
         self._combination_title = QLabel("<b>Patches with each combination</b>")
         self.more = _label()
         self._problem_labels: list[QLabel] = []
+        self._shown: tuple[Problem, ...] = ()
         self._problems = QVBoxLayout()
         self._problems.setSpacing(4)
         self.copy = QToolButton()
@@ -55,6 +56,11 @@ class ReportView(QWidget):
         """The texts of the problems that are shown."""
         return [label.text() for label in self._problem_labels]
 
+    @property
+    def unusable(self) -> bool:
+        """Whether something must be mended before the set can be trained on."""
+        return any(p.severity == "error" for p in self._shown)
+
     def show_set(self, patches: PatchSet | None) -> None:
         """Show what is known without opening a file; None shows nothing."""
         self._report = None
@@ -68,15 +74,13 @@ class ReportView(QWidget):
         self.classes.set_bars(
             [Bar(c.name, int(n), (c.color,)) for c, n in zip(table, counts, strict=True)]
         )
-        rows = Counter(tuple(np.flatnonzero(row).tolist()) for row in patches.labels)
-        combinations = [
-            Bar(
-                " + ".join(table[k].name for k in key) or "no class",
-                n,
-                tuple(table[k].color for k in key),
-            )
-            for key, n in rows.most_common()
-        ]
+        rows, numbers = np.unique(patches.labels, axis=0, return_counts=True)
+        combinations = []
+        for at in np.argsort(-numbers, kind="stable"):
+            infos = [table[k] for k in np.flatnonzero(rows[at])]
+            name = " + ".join(info.name for info in infos) or "no class"
+            colors = tuple(info.color for info in infos)
+            combinations.append(Bar(name, int(numbers[at]), colors))
         self.combinations.set_bars(combinations[:_MOST_COMBINATIONS])
         left = len(combinations) - _MOST_COMBINATIONS
         _show(self.more, f"and {left} rarer combinations" if left > 0 else "")
@@ -97,7 +101,7 @@ class ReportView(QWidget):
             self._problems.removeWidget(old)
             old.setParent(None)
             old.deleteLater()
-        self._problem_labels = []
+        self._problem_labels, self._shown = [], tuple(problems)
         for problem in sorted(problems, key=lambda p: list(_EDGES).index(p.severity)):
             label = _label()
             label.setTextFormat(Qt.TextFormat.PlainText)

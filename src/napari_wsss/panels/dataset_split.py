@@ -5,7 +5,8 @@ from __future__ import annotations
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QLabel, QPushButton, QSpinBox, QVBoxLayout, QWidget
 
-from napari_wsss.errors import DataError
+from napari_wsss.jobs import CancelToken, Job, Progress
+from napari_wsss.panels.support.work import JobRunner
 from napari_wsss.patches import PatchSet
 from napari_wsss.patches.editing import with_splits
 
@@ -39,6 +40,10 @@ class SplitForm(QWidget):
         self.seed.setToolTip("Another number gives another split; the same gives the same")
         self.button = QPushButton("Split")
         self.button.clicked.connect(self._split)
+        self.runner = JobRunner()
+        self.runner.finished.connect(self._done)
+        self.runner.failed.connect(self._failed)
+        self.runner.ended.connect(self._update)
         self.message = QLabel()
         self.message.setWordWrap(True)
         self.message.setVisible(False)
@@ -60,7 +65,7 @@ class SplitForm(QWidget):
     def show_set(self, patches: PatchSet | None) -> None:
         """Take over the set to be split."""
         self._patches = patches
-        self.button.setEnabled(patches is not None)
+        self._update()
         self.say("")
 
     def say(self, text: str) -> None:
@@ -68,14 +73,29 @@ class SplitForm(QWidget):
         self.message.setText(text)
         self.message.setVisible(bool(text))
 
+    def _update(self) -> None:
+        self.button.setEnabled(self._patches is not None and not self.runner.running)
+
     def _split(self) -> None:
-        if self._patches is None:
+        patches = self._patches
+        if patches is None or self.runner.running:
             return
-        shares = self.val.value() / 100, self.test.value() / 100
-        try:
-            split = with_splits(self._patches, *shares, self.seed.value())
-        except DataError as error:
-            # The function speaks of its arguments; the reason is what counts here.
-            self.say(str(error).replace("Hold out nothing (validation_share = 0)", "Take 0 %"))
-        else:
-            self.changed.emit(split)
+        val, test, seed = self.val.value() / 100, self.test.value() / 100, self.seed.value()
+
+        def make(_: CancelToken) -> Job[tuple[PatchSet, PatchSet]]:
+            # Many groups are tried in many orders, which takes longer than a click may.
+            yield Progress("split", 0, 1)
+            return patches, with_splits(patches, val, test, seed)
+
+        self.say("Splitting …")
+        self.runner.start("Split", make, lane="look")
+        self._update()
+
+    def _done(self, found: tuple[PatchSet, PatchSet]) -> None:
+        before, after = found
+        if before is self._patches:  # no other set was loaded meanwhile
+            self.changed.emit(after)
+
+    def _failed(self, error: Exception) -> None:
+        # The function speaks of its arguments; the reason is what counts here.
+        self.say(str(error).replace("Hold out nothing (validation_share = 0)", "Take 0 %"))
