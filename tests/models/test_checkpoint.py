@@ -63,6 +63,12 @@ def test_round_trip_gives_identical_outputs(tmp_path, make_info, kind):
             assert torch.equal(expected, found)
 
 
+def test_equal_models_are_equal_files(tmp_path, classifier):
+    """Also by chance: two keys of a hash map come in either order."""
+    files = [save_model(classifier, tmp_path / f"{i}.safetensors") for i in range(8)]
+    assert len({file.read_bytes() for file in files}) == 1
+
+
 def test_the_header_is_self_sufficient(path):
     _, header = parts(path)
     assert (header["mean"], header["std"]) == ([0.5] * 3, [0.5] * 3)  # of test_resnet

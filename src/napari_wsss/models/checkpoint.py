@@ -49,8 +49,21 @@ def save_model(model: WsssModel, path: str | Path, *, overwrite: bool = False) -
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     header = model.info.model_dump_json()
     metadata = {"wsss": header, "sha256": _digest(header, tensors)}
-    write_atomic(path, save(tensors, metadata))
+    write_atomic(path, _ordered(save(tensors, metadata)))
     return path
+
+
+def _ordered(data: bytes) -> bytes:
+    """Return a safetensors file with its header in a fixed order.
+
+    The library writes metadata in the order of a hash map, another one each time; equal
+    models shall be equal files. https://github.com/huggingface/safetensors#format
+    """
+    size = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":"))
+    encoded = header.encode()
+    encoded += b" " * (-len(encoded) % 8)
+    return len(encoded).to_bytes(8, "little") + encoded + data[8 + size :]
 
 
 def weights_digest(model: WsssModel) -> str:
