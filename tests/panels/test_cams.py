@@ -176,7 +176,7 @@ def test_a_patch_is_shown_class_by_class(viewer, ready, patches, qtbot):
     assert ready.patches.index == 0  # the first of several classes
     overs = [ready.grid.over(i) for i in range(5)]
     titles = [f"{n} ({p:.2f})" for n, p in zip(CLASSES.names, found.probabilities, strict=True)]
-    assert [a.name for a in overs] == [*titles, "pseudo mask", "agreement of the depths"]
+    assert [a.name for a in overs] == [*titles, "pseudo mask", "depths agree"]
     for k in range(3):
         np.testing.assert_array_equal(overs[k].data, found.maps[-1, k])
         np.testing.assert_array_equal(ready.grid.layers[2 * k].data, patches.read(0))

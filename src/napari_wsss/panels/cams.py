@@ -18,7 +18,7 @@ from napari_wsss.panels.cams_choice import PatchChooser
 from napari_wsss.panels.cams_grid import CellGrid
 from napari_wsss.panels.cams_masks import MasksBox
 from napari_wsss.panels.cams_region import RegionTool
-from napari_wsss.panels.cams_slide import SlideBox, WholeSlideBox
+from napari_wsss.panels.cams_slide import SlideBox, WholeSlideBox, raw
 from napari_wsss.panels.cams_view import ViewBox
 from napari_wsss.panels.cams_work import (
     Found,
@@ -29,6 +29,7 @@ from napari_wsss.panels.cams_work import (
 )
 from napari_wsss.panels.support.choosers import PathField
 from napari_wsss.panels.support.job_view import JobView
+from napari_wsss.panels.support.layer_slide import layer_mpp
 from napari_wsss.panels.support.live import Place
 from napari_wsss.panels.support.panel import Panel
 from napari_wsss.panels.support.preferences import preferences
@@ -289,11 +290,15 @@ class CamPanel(Panel):
     def _show_cells(self, *, fit: bool) -> None:
         if self._found is None:
             return
+        place = self._found.place
+        if self._in_pixels():
+            # napari gives up the units of all layers, with a warning, if some have none.
+            place = {k: v for k, v in place.items() if k in ("translate", "axis_labels")}
         self.grid.show(
             cells_of(
                 self._found.explanation,
                 self._found.name,
-                self._found.place,
+                place,
                 self.view.depth_box.currentIndex(),
                 self.view.threshold.value(),
             ),
@@ -301,6 +306,15 @@ class CamPanel(Panel):
         )
         self._show_numbers()
         self._refresh()
+
+    def _in_pixels(self) -> bool:
+        """Whether a patch is shown among layers that are not in units of length."""
+        mine = self.grid.layers
+        return self.kind.currentIndex() == _PATCH and any(
+            layer_mpp(layer) is None
+            for layer in self.viewer.layers
+            if not any(raw(layer) is own for own in mine)
+        )
 
     def _look_ended(self) -> None:
         again, self._again = self._again, False

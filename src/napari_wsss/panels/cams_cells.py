@@ -104,7 +104,7 @@ def cells_of(
     options = {**options, "blending": "translucent_no_depth", "opacity": 0.6, **place}
     cells.append(Cell(under("pseudo mask"), (mask, options, kind), linked=False))
     if found.depths > 1:
-        data, options, kind = over(found.agreement, "agreement of the depths")
+        data, options, kind = over(found.agreement, "depths agree")
         agree = (data, {**options, "colormap": "cividis"}, kind)
         cells.append(Cell(under("agreement"), agree, linked=False))
     return cells

@@ -136,6 +136,7 @@ class CellGrid:
             if hasattr(over, "colorbar"):
                 over.colorbar.visible = True
                 over.colorbar.size, over.colorbar.font_size = (10, 80), 8
+                over.colorbar.position = "bottom_right"  # names may be as wide as the cell
             for layer in (under, over):
                 self._viewer.layers.insert(len(self._layers), layer)
                 self._layers.append(layer)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_wsss.jobs import CancelToken, Job
 from napari_wsss.panels.cams_table import NumberTable
@@ -42,6 +42,7 @@ class MasksBox(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self._patches: PatchSet | None = None
         self._classifier: Path | None = None
         self._threshold: Callable[[], float] = lambda: 0.0

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QPushButton, QVBoxLayout
 
 from napari_wsss.errors import WsssError
 from napari_wsss.jobs import BlockDone, CancelToken, Event, Job
+from napari_wsss.panels.cams_cells import evidence_colormap
 from napari_wsss.panels.cams_grid import CellGrid
 from napari_wsss.panels.cams_maps import SlideMapsView, maps_path
 from napari_wsss.panels.support.choosers import LayerChooser, PathField
@@ -238,9 +239,16 @@ class WholeSlideBox(QWidget):
             self._centre = None
 
     def _open(self) -> None:
-        if self._shown is not None:
-            self._grid.close()
-            self._viewer.open(str(self._shown.path), plugin="napari-wsss")
+        if self._shown is None:
+            return
+        self._grid.close()
+        layers = self._viewer.open(str(self._shown.path), plugin="napari-wsss")
+        for i, layer in enumerate(layers):
+            # As in the cells, and one at a time: over each other they would mix.
+            layer.contrast_limits = (127, 254)
+            layer.colormap = evidence_colormap()
+            layer.blending, layer.opacity = "translucent_no_depth", 0.75
+            layer.visible = i == 0
 
 
 def raw(layer: Layer | None) -> Image | None:

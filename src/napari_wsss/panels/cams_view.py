@@ -10,6 +10,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
     QLabel,
+    QSizePolicy,
     QTableWidgetItem,
     QVBoxLayout,
     QWidget,
@@ -41,6 +42,7 @@ class ViewBox(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._found: Found | None = None
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.depth_box = QComboBox()
         self.depth_box.setToolTip(
             "<p>Shallow depths show fine structure, deep ones say more surely what it is. The "
