@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, ClassVar
 
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
-from qtpy.QtGui import QCloseEvent, QHideEvent, QShowEvent
+from qtpy.QtGui import QCloseEvent, QHideEvent, QResizeEvent, QShowEvent
 from qtpy.QtWidgets import (
     QDockWidget,
     QFrame,
@@ -184,6 +184,36 @@ class _VerticalScroll(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        self._settled = QTimer(self)
+        self._settled.setSingleShot(True)
+        self._settled.setInterval(0)
+        self._settled.timeout.connect(self._fit)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Follow the width."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Follow the content."""
+        done = super().eventFilter(watched, event)
+        if event is not None and event.type() == QEvent.Type.LayoutRequest:
+            # Once the layouts within have taken notice, one after the other.
+            self._settled.start()
+        return done
+
+    def _fit(self) -> None:
+        """Make the content as high as its wrapped text needs, which Qt's class does not ask."""
+        content, viewport = self.widget(), self.viewport()
+        layout = None if content is None else content.layout()
+        if content is None or layout is None or viewport is None:
+            return
+        if layout.hasHeightForWidth():
+            height = layout.totalHeightForWidth(viewport.width())
+        else:
+            height = layout.totalMinimumSize().height()
+        if content.minimumHeight() != height:
+            content.setMinimumHeight(height)
 
 
 def _tabify(window: QMainWindow) -> None:
