@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 
@@ -15,7 +16,7 @@ from napari_wsss.patches.problems import label_problems
 
 __all__ = ["ReportView"]
 
-_MOST_COMBINATIONS, _MOST_LINES = 12, 6
+_MOST_COMBINATIONS, _MOST_LINES = 12, 4
 _EDGES = {"error": "#d55e00", "warning": "#e69f00", "info": "#56b4e9"}
 _WORDS = {"error": "Must be mended", "warning": "Look at this", "info": "Note"}
 
@@ -33,6 +34,7 @@ class ReportView(QWidget):
         self.more = _label()
         self._problem_labels: list[QLabel] = []
         self._shown: tuple[Problem, ...] = ()
+        self._root = ""  # of the set; paths are shown below it
         self._problems = QVBoxLayout()
         self._problems.setSpacing(4)
         self.copy = QToolButton()
@@ -69,6 +71,7 @@ class ReportView(QWidget):
         if patches is None:
             self._show_problems([])
             return
+        self._root = f"{patches.root}{os.sep}"
         table = patches.classes.classes
         counts = patches.labels.sum(0)
         self.classes.set_bars(
@@ -110,7 +113,8 @@ class ReportView(QWidget):
                 f"QLabel#problem {{ border-left: 3px solid {_EDGES[problem.severity]}; "
                 "padding: 2px 4px; }"
             )
-            label.setText(f"{_WORDS[problem.severity]}: {_shortened(problem.message)}")
+            text = problem.message.replace(self._root, "")
+            label.setText(f"{_WORDS[problem.severity]}: {_shortened(text)}")
             self._problems.addWidget(label)
             self._problem_labels.append(label)
 

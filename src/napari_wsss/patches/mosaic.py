@@ -131,7 +131,7 @@ class _Pen:
     def patch(self, y: int, x: int, tile: Image.Image | None) -> None:
         if tile is None:
             self._draw.rectangle((x, y, x + self._side - 1, y + self._side - 1), _GREY)
-            self._text(y + self._side // 2, x, "cannot be read", (0, 0, 0))
+            self._text(y + self._side // 2, x, "unreadable", (0, 0, 0))
             return
         # At the bottom, next to its names.
         left = x + (self._side - tile.width) // 2
