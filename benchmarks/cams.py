@@ -100,6 +100,7 @@ def main() -> None:
     parser.add_argument("--patches", type=int, default=16, help="patches of our side")
     parser.add_argument("--plain", type=int, default=1, help="patches a round of the plain side")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--precision", choices=("auto", "bf16", "fp32"))
     args = parser.parse_args()
     rng = np.random.default_rng(0)
     canvas = tissue_pattern(args.data)
@@ -109,11 +110,17 @@ def main() -> None:
     for i, row in enumerate(labels):
         row[rng.permutation(len(CLASSES))[: 2 + i % 2]] = True
     with tempfile.TemporaryDirectory() as name:
-        compare(Path(name), images, labels, args.plain, args.runs)
+        settings = PseudoMaskSettings().changed(precision=args.precision)
+        compare(Path(name), images, labels, args.plain, args.runs, settings)
 
 
 def compare(
-    folder: Path, images: list, labels: NDArray[np.bool_], plain_patches: int, runs: int
+    folder: Path,
+    images: list,
+    labels: NDArray[np.bool_],
+    plain_patches: int,
+    runs: int,
+    settings: PseudoMaskSettings,
 ) -> None:
     """Time both sides in turn."""
     path = save_model(make_classifier(images[:8]), folder / "classifier.safetensors")
@@ -124,7 +131,6 @@ def compare(
         rows.append(f"{i}.png," + ",".join(str(int(v)) for v in row))
     (folder / "labels.csv").write_text("\n".join(rows))
     patches = load_patches(folder)
-    settings = PseudoMaskSettings()
     names = [str(i) for i in range(len(images))]
     network = MaskNetwork(model, settings, torch.device("cpu"), CancelToken())
     classes = labels.sum(1)

@@ -31,7 +31,7 @@ from napari_wsss.inference.blocks import SlidePlan
 from napari_wsss.inference.gate import GateGrid
 from napari_wsss.jobs import BlockDone, CancelToken
 from napari_wsss.models import ModelInfo, Segmenter
-from napari_wsss.models.device import describe_device
+from napari_wsss.models.device import autocast, describe_device
 from napari_wsss.settings import InferenceSettings, SegmenterSettings
 from napari_wsss.slides import open_slide
 
@@ -112,7 +112,7 @@ def throughput(args: argparse.Namespace) -> None:
 def _bare_speed(engine: Engine, height: int, width: int, seconds: float = 20.0) -> float:
     """Return MP/s of the network alone on a tensor that is there already."""
     x = torch.rand(1, 3, height, width).to(memory_format=torch.channels_last)
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast(engine.device, engine.settings.precision):
         engine.model.dense(x)
         count, began = 0, time.perf_counter()
         while time.perf_counter() - began < seconds:
@@ -127,12 +127,13 @@ def _bare_speed(engine: Engine, height: int, width: int, seconds: float = 20.0) 
 def memory(args: argparse.Namespace) -> None:
     """Compare the peak memory of the network on one tile, and of slides of two sizes."""
     rows = []
-    sides = [(8192, 0.5), (65536, 0.5 * (8192 / 65536) ** 2)]
-    for side, share in sides:
-        write_slide(args.out / f"memory-{side}.tif", args.data, side, share)
+    sides = (8192, 65536)
+    for side in sides:  # 6144 px of tissue: the block in its middle has neighbours all round
+        share = 6144 / side
+        write_slide(args.out / f"memory-{side}.tif", args.data, side, share, share)
     baseline = _in_process(_peak_of_network, ())
     rows.append(["network on one tile", "", f"{baseline:.2f}", ""])
-    for side, _ in sides:
+    for side in sides:
         path = args.out / f"memory-{side}.tif"
         peak = _in_process(_peak_of_slide, (path, args.out / "memory-result"))
         rows.append(["slide", f"{side}²", f"{peak:.2f}", f"{peak - baseline:+.2f}"])
@@ -147,7 +148,7 @@ def _peak_of_network() -> float:
     margin = GateGrid.of(224, (slide_px, slide_px)).margin_px(side)
     reach = engine.tiles.reach(margin)  # type: ignore[union-attr]
     x = torch.rand(1, 3, side + 2 * reach, side + 2 * reach)
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast(engine.device, settings.precision):
         for _ in range(2):
             engine.model.dense(x.to(memory_format=torch.channels_last))
     return _peak()

@@ -40,8 +40,16 @@ def _pieces(files: list[Path]) -> Iterator[NDArray[np.uint8]]:
                 yield np.asarray(image.convert("RGB"))[:PIECE_PX, :PIECE_PX]
 
 
-def write_slide(path: Path, data: Path, side_px: int, tissue_share: float = 1.0) -> Path:
-    """Write a pyramid of (side, side) px at 0.5 µm/px; its upper rows hold tissue, others glass.
+def write_slide(
+    path: Path,
+    data: Path,
+    side_px: int,
+    tissue_share: float = 1.0,
+    width_share: float = 1.0,
+) -> Path:
+    """Write a pyramid of (side, side) px at 0.5 µm/px, with tissue in its upper left.
+
+    Its rows hold tissue up to one share and its columns up to the other; the rest is glass.
 
     Levels are reduced by 4 and 16, as scanners store them. Every tile is encoded once and
     stored as often as it occurs. A file that is there is kept.
@@ -61,7 +69,7 @@ def write_slide(path: Path, data: Path, side_px: int, tissue_share: float = 1.0)
         for factor in LEVELS:
             side = side_px // factor
             tif.write(
-                _tiles(pattern, side, factor, tissue_share),
+                _tiles(pattern, side, factor, tissue_share, width_share),
                 shape=(side, side, 3),
                 resolution=(1e4 / MPP / factor, 1e4 / MPP / factor),
                 subifds=len(LEVELS) - 1 if factor == 1 else None,
@@ -72,7 +80,7 @@ def write_slide(path: Path, data: Path, side_px: int, tissue_share: float = 1.0)
 
 
 def _tiles(
-    pattern: NDArray[np.uint8], side: int, factor: int, tissue_share: float
+    pattern: NDArray[np.uint8], side: int, factor: int, height_share: float, width_share: float
 ) -> Iterator[bytes]:
     """Yield the encoded tiles of a level."""
     n = pattern.shape[0] // factor
@@ -87,10 +95,10 @@ def _tiles(
     }
     glass = _encode(np.full((TILE_PX, TILE_PX, 3), 243, np.uint8))
     count = -(-side // TILE_PX)
-    rows = round(side * tissue_share / TILE_PX)
+    rows, columns = (round(side * share / TILE_PX) for share in (height_share, width_share))
     for y in range(count):
         for x in range(count):
-            yield encoded[y % per_side, x % per_side] if y < rows else glass
+            yield encoded[y % per_side, x % per_side] if y < rows and x < columns else glass
 
 
 def _encode(tile: NDArray[np.uint8]) -> bytes:
