@@ -308,6 +308,18 @@ def test_a_slide_that_changed_keeps_its_old_labels_apart(labels, grid, tmp_path)
     assert len(label_files(tmp_path)) == 2
 
 
+def test_the_next_slide_gets_the_classes_of_the_last(labels, grid, tmp_path):
+    file, _ = open_in_folder(tmp_path, labels.slide, grid, CLASSES)
+    file.labels.rename_class(0, "cancer")
+    file.labels.recolor_class(1, "#123456")
+    file.close()
+    second = SlideRecord(**{**vars(labels.slide), "fingerprint": "other", "name": "second"})
+    file, _ = open_in_folder(tmp_path, second, grid, CLASSES)
+    file.close()
+    assert file.labels.classes.names == ("cancer", "stroma", "fat")
+    assert file.labels.classes.classes[1].color == "#123456"
+
+
 def test_another_size_of_patches_is_another_file(labels, slide, grid, tmp_path):
     small = PatchGrid.over(slide, patch_um=16, mpp=0.5)
     for own in (grid, small):

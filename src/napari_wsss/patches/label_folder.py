@@ -44,7 +44,8 @@ def open_in_folder(
     slide, grid
         The slide and its patches; labels of patches of another size are another file.
     classes
-        Classes of a new file.
+        Classes of a new file, if it is the first; else it gets those of the file that was
+        written last.
 
     Raises
     ------
@@ -53,6 +54,7 @@ def open_in_folder(
     """
     folder = Path(folder)
     notes: list[str] = []
+    newest = 0.0
     for path in label_files(folder):
         try:
             stored = read_header(path)
@@ -63,6 +65,8 @@ def open_in_folder(
             if stored.slide.path != slide.path and stored.slide.path is not None:
                 notes.append(f"The slide was at {stored.slide.path} when it was labelled.")
             return Opened(LabelFile.open(path, slide), tuple(notes))
+        if (written := path.stat().st_mtime) > newest:
+            newest, classes = written, stored.classes
         same_file = stored.slide.path is not None and stored.slide.path == slide.path
         if same_file and _same(stored.grid, grid):
             notes.append(

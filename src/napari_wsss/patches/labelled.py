@@ -254,7 +254,9 @@ def _classes(sources: Sequence[_Source]) -> tuple[ClassTable, list[str]]:
             f"A set needs patches of at least two classes; {seen} labelled so far. Label some "
             "patches of another class."
         )
-    return ClassTable(tuple(used)), [name for name, n in counts.items() if not n]
+    return ClassTable(tuple(ClassInfo(c.name, c.color) for c in used)), [
+        name for name, n in counts.items() if not n
+    ]
 
 
 def _rows(labels: SlideLabels, classes: ClassTable) -> NDArray[np.bool_]:

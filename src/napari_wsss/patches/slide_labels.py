@@ -11,13 +11,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_wsss.classes import ClassTable
+from napari_wsss.classes import ClassInfo, ClassTable
 from napari_wsss.errors import DataError
 from napari_wsss.patches.cut_checks import check_class_names
 from napari_wsss.patches.grid import PatchGrid
 from napari_wsss.slides import Slide
 
-__all__ = ["LEFT_OUT", "MOST_CLASSES", "SlideLabels", "SlideRecord", "patches_per_minute"]
+__all__ = [
+    "LEFT_OUT",
+    "MOST_CLASSES",
+    "SlideLabels",
+    "SlideRecord",
+    "patches_per_minute",
+    "without_values",
+]
 
 #: Code of a patch that was looked at and shall not be used (glass, blur, folds).
 LEFT_OUT = 1 << 31
@@ -243,6 +250,19 @@ class SlideLabels:
         self._classes = classes
         self._keep(None)
 
+    def rename_class(self, index: int, name: str) -> None:
+        """Give class `index` another name; DataError if it cannot have that."""
+        self._set_info(replace(self.classes.classes[index], name=name), index)
+
+    def recolor_class(self, index: int, color: str) -> None:
+        """Give class `index` another colour, ``"#rrggbb"``."""
+        self._set_info(replace(self.classes.classes[index], color=color), index)
+
+    def _set_info(self, info: ClassInfo, index: int) -> None:
+        infos = list(self.classes.classes)
+        infos[index] = info
+        self.set_classes(replace(self.classes, classes=tuple(infos)))
+
     def remove_class(self, index: int) -> None:
         """Remove a class that no patch has; what was done before cannot be undone then.
 
@@ -313,6 +333,11 @@ def patches_per_minute(times: NDArray[np.float64]) -> float | None:
     gaps = gaps[gaps <= _PAUSE_S]
     spent = float(gaps.sum())
     return 60 * len(gaps) / spent if spent > 0 else None
+
+
+def without_values(classes: ClassTable) -> ClassTable:
+    """Return the same names and colours, for labels that have no masks."""
+    return ClassTable(tuple(replace(info, value=None) for info in classes.classes))
 
 
 def _check_classes(classes: ClassTable) -> None:
