@@ -92,9 +92,10 @@ class Explanation:
         NDArray[np.uint8]
             (H, W) class indices, 255 where a pixel is no class.
         """
-        mask = self.masks[depth].copy()
-        mask[(self.strength[depth] < threshold) | self.glass] = IGNORE
-        return mask
+        # One pass over the image: a slider waits for it.
+        kept = self.strength[depth] >= threshold
+        kept &= ~self.glass
+        return np.where(kept, self.masks[depth], np.uint8(IGNORE))
 
     def miou(self, truth: NDArray[np.uint8], threshold: float = 0.0) -> list[float]:
         """Return the mean IoU of the mask of each depth and of the fused one against a mask.

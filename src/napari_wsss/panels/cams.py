@@ -353,8 +353,10 @@ class CamPanel(Panel):
 
     def _threshold_moved(self, _: float) -> None:
         if self._found is not None and self._explaining_shown:
-            mask = self._mask()
-            self.grid.over(len(self._found.explanation.classes)).data = label_pixels(mask)
+            layer = self.grid.over(len(self._found.explanation.classes))
+            # In place: nothing but these pixels changes, so nothing else needs to be updated.
+            layer.data[...] = label_pixels(self._mask())
+            layer.refresh(extent=False, thumbnail=False, highlight=False)
             self._numbers.start()
 
     def _label_changed(self) -> None:

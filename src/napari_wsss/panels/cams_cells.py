@@ -9,7 +9,6 @@ import numpy as np
 from napari.utils.colormaps import Colormap, ensure_colormap
 from numpy.typing import NDArray
 
-from napari_wsss.classes import IGNORE
 from napari_wsss.panels.cams_grid import Cell
 from napari_wsss.panels.support.layers import LayerData, image_layer, labels_layer, map_layer
 
@@ -112,4 +111,4 @@ def cells_of(
 
 def label_pixels(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return class indices as a labels layer shows them: index + 1, nothing for no class."""
-    return np.where(mask == IGNORE, 0, mask + 1).astype(np.uint8)
+    return mask + np.uint8(1)  # 255, which is no class, becomes 0
