@@ -58,6 +58,8 @@ def slide_file(tmp_path_factory):
 
 @pytest.fixture
 def slide(viewer, slide_file):
+    # Drawn by software, napari 0.9 crashes when its first layer goes and another is drawn.
+    viewer.add_image(np.zeros((2, 2), np.uint8), name="first")
     (layer,) = viewer.open(slide_file, plugin="napari-wsss")
     return layer
 
@@ -283,32 +285,30 @@ def test_a_classifier_gives_the_coarse_result(panel, slide, tmp_path, qtbot, vie
     assert state_of(viewer).segmenter is None
 
 
-@pytest.mark.parametrize("content", [b"", b"not a model", None])
-def test_damaged_models_are_said_in_the_panel(panel, slide, tmp_path, qtbot, content, model):
-    path = tmp_path / "m.safetensors"
-    data = model.read_bytes()
-    path.write_bytes(data[:-100] if content is None else content)
-    panel.model.path = path
-    settle(panel, qtbot)
-    assert str(path) in said(panel)
-    assert not panel.job.button.isEnabled()
+def test_damaged_models_are_said_in_the_panel(panel, slide, tmp_path, qtbot, model):
+    cut = model.read_bytes()[:-100]
+    for i, content in enumerate((b"", b"not a model", cut)):
+        path = tmp_path / f"m{i}.safetensors"
+        path.write_bytes(content)
+        panel.model.path = path
+        settle(panel, qtbot)
+        assert str(path) in said(panel)
+        assert not panel.job.button.isEnabled()
 
 
-@pytest.mark.parametrize(
-    ("shape", "options", "text"),
-    [
+def test_layers_that_are_no_slides(panel, viewer, qtbot, model):
+    panel.model.path = model
+    for shape, options, text in (
         ((64, 64), {}, "drop its file"),
         ((16, 16, 3), {"rgb": True}, "too small"),
         ((64, 64, 3), {"rgb": True, "rotate": 20}, "rotated"),
         ((4, 64, 64, 3), {"rgb": True}, "dimensions"),
-    ],
-)
-def test_layers_that_are_no_slides(panel, viewer, qtbot, model, shape, options, text):
-    viewer.add_image(np.zeros(shape, np.uint8), **options)
-    panel.model.path = model
-    settle(panel, qtbot)
-    assert text in said(panel)
-    assert not panel.job.button.isEnabled()
+    ):
+        layer = viewer.add_image(np.zeros(shape, np.uint8), **options)
+        panel.slide.layer = layer
+        settle(panel, qtbot)
+        assert text in said(panel)
+        assert not panel.job.button.isEnabled()
 
 
 def test_a_result_of_other_settings_is_replaced_only_when_allowed(ready, viewer, qtbot):
@@ -349,16 +349,15 @@ def test_hidden_classes_are_hidden_on_the_slide(ready, viewer, qtbot):
     np.testing.assert_allclose(labels.colormap.color_dict[2][:3], CLASSES.rgb[1] / 255, atol=0.01)
 
 
-@pytest.mark.parametrize(("kind", "suffix"), [("geojson", ".geojson"), ("csv", ".csv"),
-                                              ("picture", ".png")])  # fmt: skip
-def test_exports_are_one_click_and_never_over_a_file(ready, viewer, qtbot, kind, suffix):
+def test_exports_are_one_click_and_never_over_a_file(ready, viewer, qtbot):
     run(ready, qtbot)
-    for name in (f"case{suffix}", f"case-2{suffix}"):
-        with qtbot.waitSignal(ready.exports.job.runner.finished, timeout=WAIT):
-            ready.exports.buttons[kind].click()
-        file = state_of(viewer).result.parent / name
-        assert file.stat().st_size > 0
-        assert str(file) in ready.exports.job.message.text()
+    for kind, suffix in (("geojson", ".geojson"), ("csv", ".csv"), ("picture", ".png")):
+        for name in (f"case{suffix}", f"case-2{suffix}"):
+            with qtbot.waitSignal(ready.exports.job.runner.finished, timeout=WAIT):
+                ready.exports.buttons[kind].click()
+            file = state_of(viewer).result.parent / name
+            assert file.stat().st_size > 0
+            assert str(file) in ready.exports.job.message.text()
 
 
 def test_two_viewers_are_apart(ready, qtbot, make_napari_viewer_proxy):
