@@ -74,7 +74,8 @@ def describe_device(device: torch.device, precision: str = "auto") -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} ({kind})"
     if device.type == "cpu":
-        return f"cpu ({torch.get_num_threads()} threads, {kind})"
+        threads = torch.get_num_threads()
+        return f"cpu ({threads} thread{'s' if threads > 1 else ''}, {kind})"
     return f"{device.type} ({kind})"
 
 

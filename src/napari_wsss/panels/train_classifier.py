@@ -1,0 +1,64 @@
+"""Dock panel: train the classifier on patch labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_wsss.jobs import CancelToken, Job
+from napari_wsss.panels.support.curves import Scores
+from napari_wsss.panels.support.training import TrainingPanel
+from napari_wsss.patches import PatchSet
+from napari_wsss.settings import ClassifierSettings
+
+if TYPE_CHECKING:
+    from napari_wsss.models import Classifier
+
+__all__ = ["TrainClassifierPanel"]
+
+
+class TrainClassifierPanel(TrainingPanel):
+    """Trains the classifier whose maps become pseudo masks."""
+
+    title = "Train classifier"
+    order = 3
+    produces = "classifier"
+    settings_model = ClassifierSettings
+    simple = ("encoder.name", "depths", "epochs", "steps_per_epoch", "batch_size")
+    scores = Scores({"map": "mAP", "exact_match": "exact match"}, "ap ", "average precision")
+    purpose = "Trains a network to name the tissues in a patch, from your labels alone."
+    next_step = "Trained. Next: see in CAMs where the network finds each tissue."
+
+    def training(self) -> ClassifierTraining:
+        """Return the training; nothing is needed besides the data set."""
+        return ClassifierTraining()
+
+
+class ClassifierTraining:
+    """The training as the panel runs it, in a thread."""
+
+    def check(self, patches: PatchSet, settings: ClassifierSettings) -> None:
+        """Accept any data set."""
+
+    def mark(self, patches: PatchSet, settings: ClassifierSettings) -> str:
+        """Return the fingerprint of the run."""
+        from napari_wsss.training.classifier import classifier_mark
+
+        return classifier_mark(patches, settings)
+
+    def job(
+        self,
+        patches: PatchSet,
+        out: Path,
+        settings: ClassifierSettings,
+        *,
+        device: str,
+        overwrite: bool,
+        cancel: CancelToken,
+    ) -> Job[Classifier]:
+        """Return the job."""
+        from napari_wsss.training import classifier_job
+
+        return classifier_job(
+            patches, out, settings, device=device, overwrite=overwrite, cancel=cancel
+        )
