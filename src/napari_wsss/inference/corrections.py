@@ -94,7 +94,7 @@ def region_problem(result: SlideSegmentation, rect: Rect) -> str | None:
     if max(rect.height, rect.width) > MAX_REGION_PX:
         return (
             f"The region is {rect.height} x {rect.width} px; at most {MAX_REGION_PX} x "
-            f"{MAX_REGION_PX} can be corrected at once. Take a smaller one."
+            f"{MAX_REGION_PX} can be corrected at once. Zoom in, or take a smaller one."
         )
     return None
 
