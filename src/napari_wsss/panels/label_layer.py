@@ -23,7 +23,7 @@ __all__ = ["GridLayer", "cell_pixels", "render"]
 
 #: Pixels per side of a patch, at most and at least, and of the whole drawing at most: more
 #: than 4096 does not fit the textures of every machine.
-_MOST_PX, _LEAST_PX, _TEXTURE_PX = 12, 2, 4096
+_MOST_PX, _LEAST_PX, _TEXTURE_PX = 32, 2, 4096
 #: Values of the drawing beside class index + 1: left out, corners of patches, and the two
 #: lines of the frame, of which one shows on any tissue.
 _OUT, _LINE, _DARK, _BRIGHT = 251, 252, 253, 254
@@ -87,11 +87,12 @@ def _picture(code: int, offered: bool, q: int) -> NDArray[np.uint8]:
     picture = np.zeros((q, q), np.uint8)
     values = [_OUT] if code == LEFT_OUT else [k + 1 for k in range(31) if code >> k & 1]
     if offered or values:
-        tick = max(1, q // 4)
+        tick = max(1, q // 5)
         for edge in (picture[0], picture[:, 0]):
             edge[:tick] = _LINE
             edge[q - tick + 1 :] = _LINE
-    inner = picture[1:, 1:] if q >= 4 else picture
+    # Two pixels are left for the frame of the current patch.
+    inner = picture[2:-2, 2:-2] if q >= 8 else picture[1:, 1:] if q >= 4 else picture
     side = len(inner)
     if values:
         columns = np.arange(side)
@@ -102,7 +103,7 @@ def _picture(code: int, offered: bool, q: int) -> NDArray[np.uint8]:
             inner[: side // 2] = np.array(upper)[columns * len(upper) // side]
             inner[side // 2 :] = np.array(lower)[columns * len(lower) // side]
         if side >= 5:
-            ring = max(1, side // 5)
+            ring = max(1, side // 6)
             inner[ring:-ring, ring:-ring] = 0
     return picture
 
