@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 from superqt import QCollapsible
 
@@ -29,12 +30,21 @@ def folding(title: str, *, folded: bool) -> tuple[QCollapsible, QVBoxLayout]:
     layout.setSpacing(6)
     group.setContent(content)
 
+    # superqt draws its arrows once, in a colour that one of napari's themes hides.
+    for set_icon in (group.setCollapsedIcon, group.setExpandedIcon):
+        set_icon(QIcon())
+
+    def name(opened: bool) -> None:
+        group.setText(f"{'▾' if opened else '▸'} {title}")
+
     def grow(opened: bool) -> None:
         # superqt fixes the height when a group opens; what is added later would be squeezed.
         if opened:
             content.setMaximumHeight(_UNBOUNDED)
 
+    group.toggled.connect(name)
     group.toggled.connect(grow)
+    name(not folded)
     if folded:
         group.collapse(animate=False)
     else:
