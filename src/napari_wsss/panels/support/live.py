@@ -132,7 +132,7 @@ class LiveResult:
     Parameters
     ----------
     viewer
-        Gets the layers, labels above uncertainty.
+        Gets the layers, the hidden uncertainty above the labels.
     path
         ``NAME.ome.zarr``, with its arrays created.
     place
@@ -162,23 +162,24 @@ class LiveResult:
         laid = {**place.options(downsample), "visible": True}
         layers = []
         for levels, (data, options, kind) in (
-            (doubt, map_layer(doubt.shown, [f"{name} uncertainty"], None)),
             (labels, labels_layer(labels.shown, f"{name} segmentation", None, stored.classes)),
+            (doubt, map_layer(doubt.shown, [f"{name} uncertainty"], None)),
         ):
             metadata = {METADATA: {"downsample": downsample, "result": str(path)}}
             options = {**options, **laid, "metadata": metadata}
             layers.append(_layer((data, options, kind), levels))
-        self.uncertainty: Image = layers[0]
-        self.labels: Labels = layers[1]
+        self.labels: Labels = layers[0]
+        self.uncertainty: Image = layers[1]
         self.uncertainty.visible = False
         self.labels.opacity = 0.5
         for layer in layers:
             viewer.add_layer(layer)
+        viewer.layers.selection.active = self.labels
 
     @property
     def layers(self) -> list[Layer]:
         """Those layers that are still in the viewer."""
-        return [a for a in (self.uncertainty, self.labels) if a in self._viewer.layers]
+        return [a for a in (self.labels, self.uncertainty) if a in self._viewer.layers]
 
     def refresh(self) -> None:
         """Show what was stored since; call it up to ten times a second, in the main thread."""
