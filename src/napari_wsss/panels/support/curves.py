@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.backend_bases import Event as CanvasEvent
     from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
+    from matplotlib.lines import Line2D
 
     from napari_wsss.classes import ClassTable
 
@@ -68,6 +70,9 @@ class Curves(QWidget):
         self._epochs = 1
         self._history: tuple[Mapping[str, float], ...] = ()
         self._canvas: FigureCanvasQTAgg | None = None
+        self._laid_out: tuple[tuple[str, str], list[_Line]] | None = None
+        self._drawn: dict[str, list[Line2D]] = {}
+        self._best: list[Line2D] = []
         self.values = QLabel()
         self.values.setWordWrap(True)
         self.values.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -112,70 +117,57 @@ class Curves(QWidget):
     # -- drawing ----------------------------------------------------------------------
 
     def redraw(self, event: object = None) -> None:
-        """Draw anew, in the colours of the viewer's theme."""
+        """Draw the epochs, in the colours of the viewer's theme."""
         self.setVisible(bool(self._history))
         if not self._history or self._classes is None:
             return
+        colors = _theme(self._viewer.theme)
+        lines = [m for m in self._lines(self._classes, colors[0]) if self._has(m.metric)]
+        canvas = self._canvas = self._canvas or self._made()
+        # Axes and legend are made once; an epoch then costs only the drawing.
+        if self._laid_out != (colors, lines):
+            self._lay_out(lines, *colors)
+            self._laid_out = (colors, lines)
+        self._update()
+        canvas.draw_idle()
+        self._tell(best_epoch(self._history) or len(self._history))
+
+    def _lay_out(self, lines: Sequence[_Line], text: str, back: str) -> None:
+        """Make axes, lines without data, and the legend."""
         from matplotlib.ticker import MaxNLocator
 
-        text, back = _theme(self._viewer.theme)
-        canvas = self._canvas = self._canvas or self._made()
-        figure = canvas.figure
+        assert self._canvas is not None
+        figure = self._canvas.figure
         figure.clear()
         figure.set_facecolor(back)
-        drawn = [m for m in self._lines(self._classes, text) if self._has(m.metric)]
-        columns = 1 if any(len(line.label) > 20 for line in drawn) else 2
-        rows = -(-min(len(drawn), _MOST_IN_LEGEND) // columns)
-        panes = [_LOSS_PX, _SCORES_PX] if drawn else [_LOSS_PX + _SCORES_PX]
+        columns = 1 if any(len(line.label) > 20 for line in lines) else 2
+        rows = -(-min(len(lines), _MOST_IN_LEGEND) // columns)
+        panes = [_LOSS_PX, _SCORES_PX] if lines else [_LOSS_PX + _SCORES_PX]
         height = _EDGE_PX + sum(panes) + _GAP_PX * (len(panes) - 1) + _AXIS_PX + rows * _ROW_PX
-        canvas.setFixedHeight(height)
-        axes = figure.subplots(len(panes), 1, squeeze=False, height_ratios=panes, sharex=True)[
-            :, 0
-        ]
-        best = best_epoch(self._history)
+        self._canvas.setFixedHeight(height)
+        axes = figure.subplots(len(panes), 1, squeeze=False, sharex=True)[:, 0]
         for ax in axes:
             _dress(ax, text, back)
-            if best is not None:
-                ax.axvline(best, color=text, lw=0.8, ls=":", alpha=0.8)
-        self._draw_loss(axes[0], text)
-        if drawn:
-            self._draw_scores(axes[1], drawn, text, columns)
-        axes[-1].set_xlim(0.5, max(self._epochs, len(self._history), 2) + 0.5)
+        self._best = [ax.axvline(1, color=text, lw=0.8, ls=":", alpha=0.8) for ax in axes]
+        self._drawn = {"loss": axes[0].plot([], [], color=text, lw=1.5, marker=".", ms=4)}
+        axes[0].yaxis.set_major_locator(MaxNLocator(3))
+        axes[0].set_ylabel("loss", labelpad=2)
+        if lines:
+            self._add_scores(axes[1], lines, text, columns)
         axes[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes[-1].set_xlabel("epoch", labelpad=1)
         self._place()
-        canvas.draw_idle()
-        self._tell(best or len(self._history))
 
-    def _draw_loss(self, ax: Axes, text: str) -> None:
-        from matplotlib.ticker import MaxNLocator
-
-        values = [row.get("loss", float("nan")) for row in self._history]
-        epochs = range(1, len(values) + 1)
-        ax.plot(epochs, values, color=text, lw=1.5, marker=".", ms=4, label="loss")
-        ax.set_ylim(0, 1.08 * max((v for v in values if v == v), default=1) or 1)
-        ax.yaxis.set_major_locator(MaxNLocator(3))
-        ax.set_ylabel("loss", labelpad=2)
-
-    def _draw_scores(self, ax: Axes, lines: Sequence[_Line], text: str, columns: int) -> None:
-        from matplotlib.patheffects import Normal, Stroke
-
-        epochs = range(1, len(self._history) + 1)
-        # A rim keeps yellow visible on white, and lines apart where they cross.
-        rim = [Stroke(linewidth=2.6, foreground=text, alpha=0.45), Normal()]
+    def _add_scores(self, ax: Axes, lines: Sequence[_Line], text: str, columns: int) -> None:
         for line in lines:
-            values = [row.get(line.metric, float("nan")) for row in self._history]
-            ax.plot(
-                epochs,
-                values,
-                color=line.color,
-                lw=line.width,
-                ls=line.style,
-                marker=line.marker,
-                ms=3.5,
-                label=line.label,
-                path_effects=rim if line.is_class else None,
-            )
+            style: dict[str, Any] = {"color": line.color, "lw": line.width, "ls": line.style}
+            artists = []
+            if line.is_class:
+                # A rim keeps yellow visible on white, and lines apart where they cross.
+                artists += ax.plot([], [], color=text, lw=line.width + 1.3, alpha=0.45)
+                style.update(marker=line.marker, ms=4, mec=text, mew=0.5)
+            artists += ax.plot([], [], label=line.label, **style)
+            self._drawn[line.metric] = artists
         ax.set_ylim(-0.03, 1.03)
         ax.set_yticks((0, 0.25, 0.5, 0.75, 1))
         ax.set_ylabel("score", labelpad=2)
@@ -194,6 +186,23 @@ class Curves(QWidget):
             labelspacing=0.25,
             borderaxespad=0.2,
         )
+
+    def _update(self) -> None:
+        """Put the epochs into the lines."""
+        assert self._canvas is not None
+        epochs = range(1, len(self._history) + 1)
+        for metric, artists in self._drawn.items():
+            values = [row.get(metric, math.nan) for row in self._history]
+            for artist in artists:
+                artist.set_data(epochs, values)
+        best = best_epoch(self._history)
+        for mark in self._best:
+            mark.set_visible(best is not None)
+            mark.set_xdata([best or 1] * 2)
+        axes = self._canvas.figure.axes
+        losses = [row["loss"] for row in self._history if row.get("loss", 0) > 0]
+        axes[0].set_ylim(0, 1.08 * max(losses, default=1))
+        axes[-1].set_xlim(0.5, max(self._epochs, len(self._history), 2) + 0.5)
 
     def _lines(self, classes: ClassTable, text: str) -> list[_Line]:
         styles = ("-", "--", "-.")

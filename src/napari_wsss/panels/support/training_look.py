@@ -106,6 +106,9 @@ def load_job(path: Path) -> Job[PatchSet]:
 def device_job(name: str) -> Job[str]:
     """Yield progress; returns a line on the device that computes."""
     yield Progress("device", 0, 1)
+    # Draws the curves; loaded here, the first of them does not hold up the viewer.
+    import matplotlib.backends.backend_agg  # noqa: F401
+
     from napari_wsss.models.device import choose_device, describe_device
 
     leave_a_core()  # as the training will
