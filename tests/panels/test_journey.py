@@ -197,8 +197,10 @@ def test_from_a_slide_to_a_corrected_segmentation(
     assert len(patches) == len(session.labels.labelled)
     assert patches.mpp == mpp
 
-    # Look the data set over.
+    # Look the data set over; the grid makes room for the slide.
     trip.go_to(DatasetPanel)
+    assert not label.hand.grid.layer.visible
+    viewer.reset_view()
     wait_for_jobs(LONG, cancel=False)
     trip.picture("data-set")
 
@@ -217,6 +219,7 @@ def test_from_a_slide_to_a_corrected_segmentation(
 
     # Look at class maps, and make the pseudo masks.
     cams = trip.go_to(CamPanel)
+    before_maps = [layer.name for layer in viewer.layers if layer.visible]
     several = np.flatnonzero(~patches.single_label)
     trip.wait(lambda: cams.look.button.isEnabled())
     cams.patches.index = int(several[0])
@@ -231,12 +234,11 @@ def test_from_a_slide_to_a_corrected_segmentation(
     trip.press(cams.masks.work)
     trip.finish(cams.masks.work)
     assert trip.state.pseudo_masks is not None
-    visible = [layer.name for layer in viewer.layers if layer.visible]
 
     # Train the segmenter.
     panel = trip.go_to(TrainSegmenterPanel)
     assert not cams.grid.showing
-    assert {layer.name for layer in viewer.layers} <= {*visible, *(x.name for x in viewer.layers)}
+    assert [layer.name for layer in viewer.layers if layer.visible] == before_maps
     panel.form.set_settings(settings_of(SegmenterSettings))
     panel.form.changed.emit()
     trip.press(panel.job)
@@ -265,6 +267,7 @@ def test_from_a_slide_to_a_corrected_segmentation(
         trip.finish(segment.job)
     result = SlideSegmentation.open(trip.state.result)
     assert verify_result(result.path) == []
+    viewer.reset_view()
     trip.picture("segmented")
 
     # Export.
@@ -290,6 +293,8 @@ def test_from_a_slide_to_a_corrected_segmentation(
     layer.brush_size = 60
     for x in range(60, 160, 20):
         layer.paint((100, x), 1)
+    viewer.camera.zoom *= 2.5
+    viewer.camera.center = (0, *layer.data_to_world((120, 140)))
     trip.picture("correct")
     old = SlideSegmentation.open(result.path).summary()["classes"][1]["pixels"]
     trip.press(correct.write)

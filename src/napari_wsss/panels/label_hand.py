@@ -75,6 +75,7 @@ class LabelHand(QObject):
         if self._taken or not self.grid.shown:
             return
         self._taken = True
+        self.grid.layer.visible = True
         self._viewer.layers.selection.active = self.grid.layer
         self._keys.bind(self._viewer, self.grid.layer)
         self._viewer.mouse_drag_callbacks.append(self._drag)
@@ -82,13 +83,15 @@ class LabelHand(QObject):
         self._hold_view()
 
     def let_go(self) -> None:
-        """Give keys and mouse back; the grid stays."""
+        """Give keys and mouse back, and hide the grid: other panels show the slide itself."""
         if not self._taken:
             return
         self._taken = False
         self._keys.unbind()
         self._viewer.mouse_drag_callbacks.remove(self._drag)
         self.grid.point_at(None)
+        if self.grid.shown:
+            self.grid.layer.visible = False
         self._hold_view()
 
     def close(self) -> None:
