@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_wsss.panels.support.beside_opengl import let_torch_load
 from napari_wsss.panels.support.layers import LayerData, labels_layer, map_layer
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from napari_wsss.slides.downsample import Method
 
 __all__ = ["own_layer", "run_of", "unfinished_text"]
+
+let_torch_load()  # which reading a result brings with it, perhaps as the first thing of all
 
 _RUN_FILE = "run.json"
 _NOT_COMPUTED = 255
