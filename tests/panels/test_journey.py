@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("qtpy")
 
+from PIL import Image
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QMessageBox
@@ -93,16 +94,20 @@ class Journey:
         self.qtbot.wait(300)
 
     def picture(self, step: str):
-        """Keep what the screen shows."""
-        if PICTURES:
-            self.qtbot.wait(700)
-            for theme in ("dark", "light"):
-                self.viewer.theme = theme
-                self.qtbot.wait(400)
-                out = Path(PICTURES) / f"napari-{self.name}-{step}-{theme}.png"
-                out.parent.mkdir(parents=True, exist_ok=True)
-                self.viewer.screenshot(str(out), canvas_only=False, flash=False)
-            self.viewer.theme = "dark"
+        """Keep what the screen shows; of the synthetic slide as the documentation has it."""
+        if not PICTURES:
+            return
+        folder = Path(PICTURES)
+        folder.mkdir(parents=True, exist_ok=True)
+        names = {"light": f"light-{step}.png", "dark": f"napari-{step}.png"}
+        if self.name != "synthetic":
+            names = {theme: f"{self.name}-{name}" for theme, name in names.items()}
+        for theme, name in names.items():
+            self.viewer.theme = theme
+            self.qtbot.wait(900)
+            pixels = self.viewer.screenshot(canvas_only=False, flash=False)
+            picture = Image.fromarray(pixels[..., :3]).quantize(200, dither=Image.Dither.NONE)
+            picture.save(folder / name, optimize=True)
 
 
 def settings_of(model, **more):
