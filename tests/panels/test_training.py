@@ -11,9 +11,11 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from napari_wsss.cams.store import PseudoMaskWriter, write_record
 from napari_wsss.classes import ClassTable
 from napari_wsss.cli.app import app
 from napari_wsss.jobs import EpochEnd
+from napari_wsss.models import read_info
 from napari_wsss.panels.support.work import leave_a_core
 from napari_wsss.panels.train_classifier import TrainClassifierPanel
 from napari_wsss.panels.train_segmenter import TrainSegmenterPanel
@@ -297,6 +299,24 @@ def test_it_learns_from_true_masks_and_shows_held_out_patches(
     options = ("--masks", folder / "masks", "--set", "decoder_channels=16")
     command("train-segmenter", folder, "--out", other, *options)
     assert out.read_bytes() == other.read_bytes()
+
+
+def test_it_learns_from_pseudo_masks_of_another_panel(segmenter, ready, train, folder, tmp_path):
+    patches = segmenter.state.patch_set
+    writer = PseudoMaskWriter(tmp_path / "pseudo", patches.classes, 3)
+    for i, name in enumerate(patches.names):
+        masks = np.stack([patches.read_mask(i)] * 3)
+        writer.write(name, masks, np.full(masks.shape[1:], 255, np.uint8))
+    patches.classes.with_index_values().write(tmp_path / "pseudo" / "classes.toml")
+    record = {"complete": True, "fingerprint": "f", "depths": 3}
+    write_record(tmp_path / "pseudo", record)
+    segmenter.state.set(pseudo_masks=tmp_path / "pseudo")
+    ready(segmenter)
+    train(segmenter)
+    info = read_info(folder / "segmenter.safetensors")
+    assert info.supervision == "pseudo masks"
+    heads = [label.text() for label in segmenter.run_view.examples._heads]
+    assert heads == ["patch", "pseudo mask", "after epoch 3"]
 
 
 def test_masks_and_corrections_of_other_panels_are_offered(segmenter, tmp_path):

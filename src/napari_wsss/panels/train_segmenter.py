@@ -61,6 +61,7 @@ class TrainSegmenterPanel(TrainingPanel):
         self.pseudo.path = self.state.pseudo_masks
         self.corrections.path = self.state.corrections
         self.masks.setVisible(False)
+        self.run_view.target = _PSEUDO.removesuffix("s")
         self.source.currentTextChanged.connect(self._source_changed)
         self.pseudo.changed.connect(self.inputs_changed)
         self.masks.changed.connect(self.inputs_changed)
