@@ -11,13 +11,15 @@ import torch
 from PIL import Image as Picture
 from qtpy.QtCore import Qt
 
-from napari_wsss.cams import PseudoMasks, generate_pseudo_masks
+from napari_wsss.cams import PseudoMasks, generate_pseudo_masks, read_region
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import DataError
 from napari_wsss.inference import map_slide
 from napari_wsss.jobs import Log, Progress
 from napari_wsss.models import Classifier, ModelInfo, Segmenter, load_classifier, save_model
 from napari_wsss.panels.cams import CamPanel
+from napari_wsss.panels.cams_cells import region_options
+from napari_wsss.panels.support.live import Place
 from napari_wsss.panels.support.state import state_of
 from napari_wsss.patches import load_patches
 from napari_wsss.settings import EncoderSettings, PseudoMaskSettings
@@ -75,6 +77,18 @@ def pixels():
     """Blocks of 4 px of random colour: any shift of half a pixel would show."""
     blocks = np.random.default_rng(1).integers(0, 220, (64, 80, 3), np.uint8)
     return blocks.repeat(4, 0).repeat(4, 1)
+
+
+@pytest.fixture
+def viewer(viewer):
+    # Drawn by software, napari 0.9 crashes when its first layer goes or is hidden for others.
+    viewer.add_image(np.zeros((2, 2), np.uint8), name="first", units=("µm", "µm"))
+    return viewer
+
+
+def names_in(viewer):
+    """Return the names of the layers a user knows of."""
+    return [layer.name for layer in viewer.layers if layer.name != "first"]
 
 
 @pytest.fixture
@@ -236,7 +250,7 @@ def test_another_tab_gets_the_users_layout_and_back_again(viewer, slide, ready, 
     show(ready, qtbot)
     assert not slide.visible
     ready.hide()
-    assert [a.name for a in viewer.layers] == ["slide"]
+    assert names_in(viewer) == ["slide"]
     assert slide.visible
     assert not viewer.canvas.grid.enabled
     ready.show()
@@ -251,7 +265,8 @@ def test_another_tab_gets_the_users_layout_and_back_again(viewer, slide, ready, 
 def test_layers_deleted_meanwhile_do_no_harm(viewer, slide, ready, qtbot):
     show(ready, qtbot)
     ready.patches.forward.click()
-    viewer.layers.clear()
+    for layer in (slide, *ready.grid.layers):
+        viewer.layers.remove(layer)
     qtbot.waitUntil(lambda: not ready.look.runner.running, timeout=WAIT)
     ready.view.threshold.setValue(0.4)
     ready.view.depth_box.setCurrentIndex(1)
@@ -264,11 +279,10 @@ def test_closing_in_the_middle_leaves_nothing_behind(viewer, slide, ready, qtbot
     ready.patches.forward.click()
     assert ready.look.runner.running
     ready.close()
-    assert [a.name for a in viewer.layers] == ["slide"]
+    assert names_in(viewer) == ["slide"]
     qtbot.waitUntil(lambda: not ready.look.runner.running, timeout=WAIT)
     qtbot.wait(20)
-    assert [a.name for a in viewer.layers] == ["slide"]
-    viewer.layers.clear()
+    assert names_in(viewer) == ["slide"]
 
 
 # -- errors -------------------------------------------------------------------------------
@@ -330,28 +344,27 @@ def test_a_region_lies_pixel_for_pixel_on_its_slide(viewer, slide, ready, qtbot,
     drawn = [slide.data_to_world(p) for p in ((31.5, 63.5), (191.5, 223.5))]
     np.testing.assert_allclose(edges(under), drawn)
 
-    # The same part of the slide, drawn from the slide and then from the region over it.
-    image, options = under.data.copy(), {"scale": under.scale, "translate": under.translate}
-    middle = np.mean(edges(under), 0)
-    ready.grid.close()
-    ready.region._frame.visible = False
-    viewer.scene.camera.center, viewer.scene.camera.zoom = (0, *middle), 6
+
+def test_a_region_is_drawn_where_its_slide_is(viewer, slide, pixels, qtbot):
+    region = read_region(open_slide([pixels], mpp=0.5), 1.0, 32, 64, 160, 160)
+    options = region_options(region, Place.of(slide))
+    middle = np.array(options["translate"]) + 79 / 2  # of 80 x 80 px of 1 µm
+    viewer.scene.camera.center, viewer.scene.camera.zoom = (0, *middle), 12
     shots = []
     for over in (False, True):
         if over:
-            slide.opacity = 0.3
-            viewer.add_image(image, rgb=True, units=("µm", "µm"), **options)
+            viewer.add_image(region.image, rgb=True, **options)
         qtbot.wait(100)
         shots.append(viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int))
     height, width = shots[0].shape[:2]
     part = np.s_[height // 2 - 150 : height // 2 + 150, width // 2 - 150 : width // 2 + 150]
     first, second = (shot[part].sum(2) for shot in shots)
     assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.8
-    # Half a pixel of the slide is 1.5 pixels of this picture, half a one of the region 3.
-    assert shift_between(first, second) == (0, 0)
+    # Half a pixel of the slide is 3 pixels of this picture, half a one of the region 6.
+    assert max(np.abs(shift_between(first, second))) <= 1
 
 
-def shift_between(first, second, most=4):
+def shift_between(first, second, most=7):
     """Return (dy, dx) by which `second` must be moved to be most like `first`."""
     inner = np.s_[most:-most, most:-most]
 
@@ -412,7 +425,7 @@ def test_a_whole_slide_is_mapped_and_opened(viewer, slide, ready, model, pixels,
     ready.whole.keep.click()
     assert not ready.grid.showing
     assert slide.visible
-    assert len(viewer.layers) == 1 + 3
+    assert len(names_in(viewer)) == 1 + 3
 
 
 def test_a_cancelled_map_is_kept_and_goes_on(viewer, ready, model, tmp_path, qtbot, monkeypatch):
@@ -437,8 +450,8 @@ def test_a_cancelled_map_is_kept_and_goes_on(viewer, ready, model, tmp_path, qtb
     said = []
     runner.event.connect(lambda e: said.append(e.message) if isinstance(e, Log) else None)
     ready.whole.work.button.click()
-    # The layer may go: what is computed comes from the arrays.
-    viewer.layers.clear()
+    # The layer may go: what is computed comes from its arrays.
+    viewer.layers.remove("big")
     qtbot.waitUntil(lambda: not runner.running, timeout=WAIT)
     assert "Finished" in ready.whole.work.message.text(), ready.whole.work.error.text()
     assert any("are done" in text for text in said)

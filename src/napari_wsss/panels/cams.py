@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel
 
 from napari_wsss.errors import SettingsError
 from napari_wsss.jobs import CancelToken, Job
-from napari_wsss.panels.cams_cells import cells_of, label_pixels
+from napari_wsss.panels.cams_cells import cells_of, label_pixels, patch_place
 from napari_wsss.panels.cams_choice import PatchChooser
 from napari_wsss.panels.cams_grid import CellGrid
 from napari_wsss.panels.cams_masks import MasksBox
@@ -37,6 +37,7 @@ from napari_wsss.panels.support.work import JobRunner
 
 if TYPE_CHECKING:
     import napari
+    from napari.layers import Layer
 
     from napari_wsss.cams import Explainer
     from napari_wsss.models import ModelInfo
@@ -59,6 +60,8 @@ class CamPanel(Panel):
         super().__init__(viewer)
         self.grid = CellGrid(viewer)
         self._found: Found | None = None
+        self._explained_layers: tuple[Layer, ...] = ()
+        self._reading: Path | None = None
         self._info: ModelInfo | None = None
         self._problem: str | None = None
         self._again = self._was_showing = self._label_given = False
@@ -122,6 +125,7 @@ class CamPanel(Panel):
         self.masks.made.connect(lambda folder: self.state.set(pseudo_masks=folder))
         self._headers.finished.connect(self._header_read)
         self._headers.failed.connect(self._header_failed)
+        self._headers.ended.connect(self._header_ended)
         self.grid.closed.connect(self._refresh)
 
     # -- what there is to work with -------------------------------------------------------
@@ -140,22 +144,36 @@ class CamPanel(Panel):
             self.whole.folder.path = self.state.folder or preferences().work_folder
 
     def _classifier_chosen(self, path: Path | None) -> None:
-        self._info, self._problem = None, None
-        if path is not None and not self._headers.running:
-            self._problem = "Reading the classifier …"
-            self._headers.start("Classifier", lambda _: header_job(path), lane="headers")
+        self._info = None
+        self._problem = None if path is None else "Reading the classifier …"
+        self._read_header()
         self._refresh()
+
+    def _read_header(self) -> None:
+        """Read the chosen classifier's header; called again when one was read meanwhile."""
+        path = self.classifier.path
+        if path is None or path == self._reading or self._headers.running or self._closed:
+            return
+        self._reading = path
+        self._headers.start("Classifier", lambda _: header_job(path), lane="headers")
 
     def _header_read(self, info: ModelInfo) -> None:
-        self._info, self._problem = info, None
-        self.state.set(classifier=self.classifier.path)
-        self.slides.set_info(info)
-        self._refresh()
+        if self._reading == self.classifier.path:
+            self._info, self._problem = info, None
+            self.state.set(classifier=self.classifier.path)
+            self.slides.set_info(info)
+            self._refresh()
 
     def _header_failed(self, error: BaseException) -> None:
-        self._info, self._problem = None, str(error)
-        self.slides.set_info(None)
-        self._refresh()
+        if self._reading == self.classifier.path:
+            self._problem = str(error)
+            self.slides.set_info(None)
+            self._refresh()
+
+    def _header_ended(self) -> None:
+        if self._reading != self.classifier.path:
+            self._read_header()
+        self._reading = None
 
     def _classifier_problem(self) -> str | None:
         if self.classifier.path is None:
@@ -275,12 +293,9 @@ class CamPanel(Panel):
     def _explained(self, found: Found) -> None:
         if self._closed or self._again:
             return
-        moved = self._found is None or (
-            found.place != self._found.place
-            or found.explanation.image.shape != self._found.explanation.image.shape
-        )
-        self._found = found
-        self.view.set_found(found, choose_label=self.kind.currentIndex() == _REGION)
+        before, self._found = self._found, found
+        moved = before is None or before.place != found.place or before.shape != found.shape
+        self.view.set_found(found, choose_label=found.place is not None)
         self.look.clear()
         if self.isVisible():
             self._show_cells(fit=moved or not self.grid.showing)
@@ -290,31 +305,29 @@ class CamPanel(Panel):
     def _show_cells(self, *, fit: bool) -> None:
         if self._found is None:
             return
-        place = self._found.place
-        if self._in_pixels():
-            # napari gives up the units of all layers, with a warning, if some have none.
-            place = {k: v for k, v in place.items() if k in ("translate", "axis_labels")}
+        found = self._found
+        place = found.place
+        if place is None:
+            place = patch_place(found.mpp, self._users_mpp())
         self.grid.show(
             cells_of(
-                self._found.explanation,
-                self._found.name,
+                found.explanation,
+                found.name,
                 place,
                 self.view.depth_box.currentIndex(),
                 self.view.threshold.value(),
             ),
             fit=fit,
         )
+        self._explained_layers = self.grid.layers
         self._show_numbers()
         self._refresh()
 
-    def _in_pixels(self) -> bool:
-        """Whether a patch is shown among layers that are not in units of length."""
-        mine = self.grid.layers
-        return self.kind.currentIndex() == _PATCH and any(
-            layer_mpp(layer) is None
-            for layer in self.viewer.layers
-            if not any(raw(layer) is own for own in mine)
-        )
+    def _users_mpp(self) -> list[float | None]:
+        """Return what the user's own layers say of their µm/px."""
+        own = self.grid.layers
+        others = (raw(layer) for layer in self.viewer.layers)
+        return [layer_mpp(a) for a in others if not any(a is b for b in own)]
 
     def _look_ended(self) -> None:
         again, self._again = self._again, False
@@ -380,7 +393,8 @@ class CamPanel(Panel):
     @property
     def _explaining_shown(self) -> bool:
         """Whether the cells in view are those of an explanation."""
-        return self.grid.showing and self._found is not None and not self._whole_chosen
+        shown = self._found is not None and self.grid.showing
+        return shown and self.grid.layers == self._explained_layers
 
     @property
     def _whole_chosen(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ __all__ = [
     "evidence_colormap",
     "label_pixels",
     "map_options",
-    "patch_options",
+    "patch_place",
     "region_options",
 ]
 
@@ -29,9 +30,23 @@ __all__ = [
 _FADE = 0.3
 
 
-def patch_options(mpp: float | None) -> dict[str, Any]:
-    """Return what places a patch: at the origin, in µm where `mpp` is known."""
-    return {} if mpp is None else {"scale": (mpp, mpp), "units": ("µm", "µm")}
+def patch_place(mpp: float | None, others: Sequence[float | None]) -> dict[str, Any]:
+    """Return what places a patch: at the origin, in units that do not upset other layers.
+
+    napari gives up the units of all layers, with a warning for each, as soon as they differ.
+
+    Parameters
+    ----------
+    mpp
+        µm/px of the patch; None if it is not known.
+    others
+        µm/px of the other layers in the viewer; None for those that are in pixels.
+    """
+    if any(other is None for other in others):
+        return {}
+    if mpp is None:  # a pixel is drawn as one µm; the panel says that it is not known
+        return {"units": ("µm", "µm")} if others else {}
+    return {"scale": (mpp, mpp), "units": ("µm", "µm")}
 
 
 def region_options(region: SlideRegion, place: Place) -> dict[str, Any]:

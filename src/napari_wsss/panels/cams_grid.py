@@ -228,9 +228,9 @@ def _alike(old: Sequence[Cell], new: Sequence[Cell]) -> bool:
 
     def kinds(cells: Sequence[Cell]) -> list[tuple[Any, ...]]:
         return [
-            (kind, isinstance(pixels, list), options.get("units"), options.get("colormap"))
+            (kind, *(options.get(name) for name in ("units", "colormap", "features")))
             for cell in cells
-            for pixels, options, kind in (cell.under, cell.over)
+            for _, options, kind in (cell.under, cell.over)
         ]
 
     single = not any(isinstance(cell.under[0], list) for cell in (*old, *new))

@@ -130,6 +130,8 @@ class ViewBox(QWidget):
         if shown.depths > 1:
             same = float((shown.agreement == 1).mean())
             lines.append(f"All depths agree on {same:.0%}.")
+        if self._found.place is None and self._found.mpp is None:
+            lines.append("The µm/px of this patch is not known: no scale bar is right for it.")
         if shown.label.sum() == 1:
             lines.append("One class only: its mask is that class everywhere, at any threshold.")
         self.text.setText(" ".join(lines) + self._quality())

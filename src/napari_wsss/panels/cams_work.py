@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_wsss.errors import DataError, ModelError
 from napari_wsss.jobs import CancelToken, Job, Log, Progress
-from napari_wsss.panels.cams_cells import patch_options, region_options
+from napari_wsss.panels.cams_cells import region_options
 
 if TYPE_CHECKING:
     from napari_wsss.cams import Explainer, Explanation
@@ -36,15 +36,23 @@ class Found:
     name
         Of the patch or region.
     place
-        Options of layers that say where it lies in the viewer.
+        For a region: options of layers that say where it lies in the viewer.
+    mpp
+        µm/px of a patch; None if it is not known.
     truth
         (H, W) class indices of the patch's mask; None if it has none.
     """
 
     explanation: Explanation
     name: str
-    place: dict[str, Any]
+    place: dict[str, Any] | None = None
+    mpp: float | None = None
     truth: NDArray[np.uint8] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(H, W, 3)."""
+        return self.explanation.image.shape
 
 
 class LoadedClassifier:
@@ -97,7 +105,7 @@ def patch_job(
     )
     masked = patches.masks is not None and patches.masks[i] is not None
     truth = patches.read_mask(i) if masked else None
-    return Found(explanation, patches.names[i], patch_options(patches.mpp), truth)
+    return Found(explanation, patches.names[i], mpp=patches.mpp, truth=truth)
 
 
 def region_job(
