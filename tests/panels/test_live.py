@@ -82,6 +82,17 @@ def test_deleted_layers_and_folders_do_no_harm(viewer, growing):
     live.refresh()
 
 
+def test_layers_that_fit_are_kept(viewer, growing):
+    live = LiveResult(viewer, growing, PLACE)
+    assert live.still_shows(growing)
+    assert not live.still_shows(growing.with_name("other.ome.zarr"))
+    write_run(growing, {"kind": "segmentation", "downsample": [4.0, 4.0], "complete": False})
+    assert not live.still_shows(growing)
+    write_run(growing, {"kind": "segmentation", "downsample": [2.0, 2.0], "complete": False})
+    viewer.layers.remove(live.labels)
+    assert not live.still_shows(growing)
+
+
 def test_what_is_not_computed_is_clear_in_the_uncertainty(viewer, growing):
     doubt = LiveResult(viewer, growing, PLACE).uncertainty
     assert not doubt.visible

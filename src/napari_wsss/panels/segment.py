@@ -301,9 +301,13 @@ class SegmentPanel(Panel):
         if self._running is None or self._running.layer is None:
             return
         before = self._live
-        if before is not None:
-            before.remove()
         try:
+            if before is not None and before.still_shows(path):
+                before.refresh()
+                self._count()
+                return
+            if before is not None:
+                before.remove()
             self._live = LiveResult(self.viewer, path, Place.of(self._running.layer))
         except WsssError as error:
             self._live = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from napari_wsss.errors import WsssError
 from napari_wsss.jobs import CancelToken, Job, Progress
 from napari_wsss.panels.support.layer_slide import slide_of
+from napari_wsss.panels.support.live import warm_up
 from napari_wsss.settings import InferenceSettings
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def look_job(inputs: Inputs, cancel: CancelToken) -> Job[Look]:
     info, model_problem = None, None
     slide_mpp, slide_problem = None, None
     yield Progress("Looking", 0, 3)
+    warm_up()
     if inputs.model is not None:
         from napari_wsss.models import read_info
 

@@ -8,6 +8,7 @@ made by the run itself.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from napari_wsss.classes import ClassTable
 
-__all__ = ["LiveResult", "Place", "ViewCentre"]
+__all__ = ["LiveResult", "Place", "ViewCentre", "warm_up"]
 
 #: Errors of a chunk that is being replaced, or of a folder that somebody deletes.
 _UNREADABLE = (OSError, ValueError, RuntimeError)
@@ -157,7 +158,7 @@ class LiveResult:
         labels, doubt = _Levels(stored.levels), _Levels(open_pyramid(path).levels)
         self._levels = (labels, doubt)
         y, x = run["downsample"]
-        downsample = float(y), float(x)
+        self._downsample = downsample = float(y), float(x)
         name = path.name.removesuffix(".ome.zarr")
         laid = {**place.options(downsample), "visible": True}
         layers = []
@@ -180,6 +181,24 @@ class LiveResult:
     def layers(self) -> list[Layer]:
         """Those layers that are still in the viewer."""
         return [a for a in (self.labels, self.uncertainty) if a in self._viewer.layers]
+
+    def still_shows(self, path: Path) -> bool:
+        """Whether its layers are all there and fit what is at `path` now.
+
+        Adding layers anew takes a second or two of the viewer's time, and would undo what the
+        user changed about them.
+        """
+        from napari_wsss.inference.result import LABELS, read_run
+        from napari_wsss.slides import open_labels
+
+        if path != self.path or len(self.layers) < 2:
+            return False
+        stored = open_labels(path / LABELS)
+        return (
+            stored.classes == self.classes
+            and stored.levels[0].shape == self._levels[0].shape
+            and tuple(read_run(path)["downsample"]) == self._downsample
+        )
 
     def refresh(self) -> None:
         """Show what was stored since; call it up to ten times a second, in the main thread."""
@@ -212,11 +231,23 @@ class LiveResult:
             self._viewer.layers.remove(layer)
 
 
+@functools.cache
+def warm_up() -> None:
+    """Let napari compile how it colours labels; call it in a thread, where it stalls nothing.
+
+    The first layer of labels in a process otherwise takes three seconds of the viewer's time.
+    """
+    from napari.layers import Labels
+
+    Labels(np.zeros((1, 1), np.uint8), colormap={None: _CLEAR, 1: (1.0, 0.0, 0.0, 1.0)})
+
+
 class _Levels:
     """The levels of a pyramid as napari shows them: the last one in memory."""
 
     def __init__(self, stored: Iterable[Any]) -> None:
         *finer, self._stored = stored
+        self.shape: tuple[int, ...] = (*finer, self._stored)[0].shape
         self._coarsest: NDArray[np.uint8] = np.asarray(self._stored[:])
         self.shown: list[Any] = [*finer, self._coarsest]
 
