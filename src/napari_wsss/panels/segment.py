@@ -57,7 +57,7 @@ class SegmentPanel(Panel):
         self._centre: ViewCentre | None = None
         self._running: Inputs | None = None
         self._suggested: Path | None = None
-        self._outcome = ""  # what the last run ended with
+        self._outcome = ""  # what is said of a run that was stopped
         self._build()
         self._looker = Looker("Look at slide and model", self._look_maker, self)
         self._refreshing = _timer(self, _REFRESH_MS, self._refresh)
@@ -119,6 +119,7 @@ class SegmentPanel(Panel):
         runner = self.job.runner
         runner.event.connect(self._event)
         runner.finished.connect(self._finished)
+        runner.cancelled.connect(self._stopped)
         runner.ended.connect(self._ended)
 
     def on_close(self) -> None:
@@ -348,13 +349,15 @@ class SegmentPanel(Panel):
         self._unfollow()
         self._update()
 
+    def _stopped(self) -> None:
+        self._outcome = self.job.message.text()  # what can be done next, kept in view
+
     def _ended(self) -> None:
         if self._closed:
             return
         self._unfollow()
         self._refresh()
         self._count()
-        self._outcome = self.job.message.text()
         self._looker.inputs_changed()
 
     def _unfollow(self) -> None:
