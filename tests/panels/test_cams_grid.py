@@ -185,8 +185,8 @@ def test_names_and_colour_bars_are_drawn_in_every_cell(viewer, qtbot):
     back = shot[height // 2, width // 2]
     for cell in range(3):
         y, x = divmod(cell, columns)
-        part = shot[y * height : y * height + height // 2, x * width : (x + 1) * width]
+        part = shot[y * height : (y + 1) * height, x * width : (x + 1) * width]
         drawn = np.abs(part - back).max(2) > 60
-        assert drawn[:40, : width // 2].sum() > 30  # the name, on the left
-        assert drawn[:, width * 3 // 4 :].sum() > 300  # the bar, on the right
+        assert drawn[:40, : width // 2].sum() > 30  # the name, above on the left
+        assert drawn[height // 2 :, width * 2 // 3 :].sum() > 300  # the bar, below on the right
     grid.disconnect_viewer()

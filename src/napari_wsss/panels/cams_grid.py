@@ -166,10 +166,15 @@ class CellGrid:
 
     @contextmanager
     def _changes(self) -> Iterator[None]:
-        """Mark that the changes are our own."""
+        """Mark that the changes are our own, and let napari draw anew once, after all of them.
+
+        After each layer that goes it would also collect garbage, which takes seconds for a
+        grid beside a loaded network.
+        """
         self._changing = True
         try:
-            yield
+            with self._viewer.layers.batched_update():
+                yield
         finally:
             self._changing = False
 
