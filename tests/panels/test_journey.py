@@ -106,8 +106,7 @@ class Journey:
             self.viewer.theme = theme
             self.qtbot.wait(900)
             pixels = self.viewer.screenshot(canvas_only=False, flash=False)
-            picture = Image.fromarray(pixels[..., :3]).quantize(200, dither=Image.Dither.NONE)
-            picture.save(folder / name, optimize=True)
+            Image.fromarray(pixels[..., :3]).save(folder / name, optimize=True)
 
 
 def settings_of(model, **more):

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsss.panels.support.fold import folding
+from napari_wsss.panels.support.opengl_context import guard_removals
 from napari_wsss.panels.support.state import state_of
 
 if TYPE_CHECKING:
@@ -152,6 +153,7 @@ class Panel(QWidget):
             return
         self._joined = dock
         window.installEventFilter(self)
+        guard_removals(self.viewer, window)
         # Tabs that are covered stay visible for Qt; only their docks are told.
         dock.visibilityChanged.connect(self._set_front)
         _tabify(window)
