@@ -81,7 +81,6 @@ def pixels():
 
 @pytest.fixture
 def viewer(viewer):
-    # Drawn by software, napari 0.9 crashes when its first layer goes or is hidden for others.
     viewer.add_image(np.zeros((2, 2), np.uint8), name="first", units=("µm", "µm"))
     viewer.window.resize(760, 500)  # drawn by software, every pixel costs
     return viewer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 
@@ -180,6 +182,21 @@ def test_the_compute_lane_leaves_a_core(runner, qtbot, monkeypatch):
     finally:
         torch.set_num_threads(before)
     assert seen == [1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities belong to processes elsewhere")
+def test_the_viewer_goes_first(runner, qtbot):
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    seen = []
+
+    def make(cancel):
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        yield Log("")
+
+    with qtbot.waitSignal(runner.ended):
+        runner.start("Look", make, lane="test")
+    assert seen[0] > before
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
 
 
 def test_cancelled_is_no_failure(runner, qtbot):

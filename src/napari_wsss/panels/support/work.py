@@ -8,6 +8,7 @@ of the whole process from within a thread.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ let_torch_load()
 
 #: Seconds between two events of progress that reach the screen.
 _PROGRESS_S = 0.1
+#: How much jobs stand back behind the viewer, as by the command ``nice``.
+_NICE = 10
 #: Jobs that share a resource, such as the processor or the GPU, take turns.
 _LANES: dict[str, threading.Lock] = {}
 _RUNNING: set[JobRunner] = set()
@@ -106,6 +109,7 @@ class JobRunner(QObject):
     def _run(
         self, name: str, make: Callable[[CancelToken], Job[Any]], lane: str, token: CancelToken
     ) -> None:
+        _step_back()
         try:
             lock = self._turn(name, lane, token)
             try:
@@ -160,6 +164,13 @@ class _Throttled:
                 return
             self._last = (now, event.stage)
         self._emit(event)
+
+
+def _step_back() -> None:
+    """Let the viewer's thread go first where both want the processor."""
+    if sys.platform == "linux":
+        # There, each thread has a priority of its own, which those it starts inherit.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 def leave_a_core() -> None:
