@@ -109,7 +109,7 @@ def throughput(args: argparse.Namespace) -> None:
     )
 
 
-def _bare_speed(engine: Engine, height: int, width: int, seconds: float = 20.0) -> float:
+def _bare_speed(engine: Engine, height: int, width: int, seconds: float = 8.0) -> float:
     """Return MP/s of the network alone on a tensor that is there already."""
     x = torch.rand(1, 3, height, width).to(memory_format=torch.channels_last)
     with torch.inference_mode(), autocast(engine.device, engine.settings.precision):

@@ -150,8 +150,8 @@ class Engine:
 
     def _forward(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, Tensor]:
         """Return (N, K, H, W) logits and the presence map of N images (H, W, 3)."""
-        batch = self._upload(images).permute(0, 3, 1, 2)  # channels last in memory
-        batch = batch.float().div_(255)
+        # In one pass, and channels last in memory.
+        batch = torch.div(self._upload(images), 255).permute(0, 3, 1, 2)
         logits: Tensor | None = None
         presence: Tensor | None = None
         for axes in self._flips:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,12 +27,27 @@ __all__ = [
 ]
 
 
+#: Numbers in a strip: a quarter of a MiB, half of what a core keeps close.
+_STRIP = 2**18
+
+
 def label_map(logits: Tensor, allowed: Tensor | None = None) -> Tensor:
     """Return (h, w) uint8 class indices: the arg-max of (K, h, w) logits, on their device.
 
     A class that is not `allowed`, (K, h, w) bool, cannot win; of equal ones the first does.
     """
-    if allowed is not None and not bool(allowed.all()):
+    if allowed is not None and bool(allowed.all()):
+        allowed = None
+    labels = torch.empty(logits.shape[1:], dtype=torch.uint8, device=logits.device)
+    for rows in _strips(logits):
+        labels[rows] = _strip_labels(
+            logits[:, rows], None if allowed is None else allowed[:, rows]
+        )
+    return labels
+
+
+def _strip_labels(logits: Tensor, allowed: Tensor | None) -> Tensor:
+    if allowed is not None:
         logits = logits.masked_fill(~allowed, -torch.inf)
     # Several times faster than argmax along the first axis on a CPU.
     best = logits[0]
@@ -48,9 +64,22 @@ def uncertainty_map(logits: Tensor) -> Tensor:
     Before the gate: removing classes makes the remaining ones look certain, and would print
     the gate's windows into the picture. Where a logit is no finite number, so is the result.
     """
-    log_p = torch.log_softmax(logits, 0)
-    entropy = log_p.exp().mul_(log_p).sum(0).neg_()
-    return entropy.div_(math.log(len(logits))).clamp_(0, 1)
+    doubt = torch.empty(logits.shape[1:], dtype=logits.dtype, device=logits.device)
+    for rows in _strips(logits):
+        log_p = torch.log_softmax(logits[:, rows], 0)
+        torch.sum(log_p.exp().mul_(log_p), 0, out=doubt[rows])
+    return doubt.neg_().div_(math.log(len(logits))).clamp_(0, 1)
+
+
+def _strips(logits: Tensor) -> Iterator[slice]:
+    """Yield the rows of (K, h, w) in parts that stay in the caches of a CPU; else all at once.
+
+    What is done pixel by pixel in several steps would wait for memory at each of them.
+    """
+    height, width = logits.shape[1:]
+    step = max(1, _STRIP // (len(logits) * width)) if logits.device.type == "cpu" else height
+    for y in range(0, height, max(1, step)):
+        yield slice(y, y + step)
 
 
 def no_numbers(rect: Rect) -> ModelError:

@@ -53,7 +53,7 @@ def _valid(part: NDArray[Any], ignore: Sequence[int | float]) -> NDArray[np.bool
 def _mean(four: list[NDArray[Any]], ignore: Sequence[int | float]) -> NDArray[Any]:
     dtype = four[0].dtype
     wide = np.float32 if dtype.kind == "f" and dtype.itemsize < 8 else np.float64
-    if dtype == np.uint8 and not ignore:
+    if dtype == np.uint8 and not any(np.any(p == v) for v in ignore for p in four):
         total8 = four[0].astype(np.uint16)
         for part in four[1:]:
             total8 += part
@@ -71,6 +71,17 @@ def _mean(four: list[NDArray[Any]], ignore: Sequence[int | float]) -> NDArray[An
 
 
 def _mode(four: list[NDArray[Any]], ignore: Sequence[int | float]) -> NDArray[Any]:
+    # Labels are areas: mostly all four pixels are equal, and only the others need a vote.
+    differ = four[0] != four[1]
+    for part in four[2:]:
+        differ |= four[0] != part
+    result = four[0].copy()
+    if differ.any():
+        result[differ] = _majority([part[differ] for part in four], ignore)
+    return result
+
+
+def _majority(four: list[NDArray[Any]], ignore: Sequence[int | float]) -> NDArray[Any]:
     best = four[0]
     best_vote = _vote(four, 0, ignore)
     for i in (1, 2, 3):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ from napari_wsss.errors import OutputError
 from napari_wsss.slides.downsample import Method, halve
 
 __all__ = ["Pyramid", "location", "writing"]
+
+#: Threads that make coarser levels; most of their time they pack, unpack, read and write.
+_BUILDERS = 4
 
 
 def location(group: zarr.Group) -> str:
@@ -132,15 +137,31 @@ class Pyramid:
         self, method: Method = "mean", ignore: Sequence[int | float] = ()
     ) -> Iterator[tuple[int, int]]:
         """Do what `build` does, yielding (chunks done, chunks in all) after each."""
-        todo = [
-            (level, y, x)
+        levels = [
+            [
+                (level, y, x)
+                for y in range(0, self.levels[level].shape[-2], self.chunk)
+                for x in range(0, self.levels[level].shape[-1], self.chunk)
+            ]
             for level in range(1, len(self.levels))
-            for y in range(0, self.levels[level].shape[-2], self.chunk)
-            for x in range(0, self.levels[level].shape[-1], self.chunk)
         ]
-        for done, (level, y, x) in enumerate(todo, 1):
-            self._reduce(level, y, x, y + self.chunk, x + self.chunk, method, ignore)
-            yield done, len(todo)
+        done, total = 0, sum(map(len, levels))
+        with ThreadPoolExecutor(_BUILDERS, "pyramid") as pool:
+            for chunks in levels:  # each from the one before, which has to be there
+                building = deque(
+                    pool.submit(
+                        self._reduce, level, y, x, y + self.chunk, x + self.chunk, method, ignore
+                    )
+                    for level, y, x in chunks
+                )
+                try:
+                    while building:
+                        building.popleft().result()
+                        done += 1
+                        yield done, total
+                finally:  # nobody wants the rest any more
+                    for future in building:
+                        future.cancel()
 
     def update(
         self,
