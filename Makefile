@@ -29,7 +29,7 @@ demo: $(VENV)/.installed  ## install, then run every stage on a synthetic slide
 	"$(BIN)/napari-wsss" demo --out "$(DEMO_OUT)"
 
 test: lint  ## install, then run the linters, the type checker and every test
-	"$(BIN)/python" -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev  ## run the linters and the type checker
 	"$(BIN)/python" -m ruff check .

@@ -21,7 +21,7 @@ from napari_wsss.models import Classifier, load_classifier
 from napari_wsss.patches import PatchSet
 from napari_wsss.training import classifier_job, history_path, train_classifier
 from napari_wsss.training.loop import Phase, _exhausted
-from napari_wsss.training.state import _read, state_path
+from napari_wsss.training.state import read_state, state_path
 
 
 def files(folder):
@@ -175,7 +175,7 @@ def test_numbers_that_are_none_stop_the_run(
     with pytest.raises(TrainingError, match=r"epoch 2(.|\n)*[Ll]ower(.|\n)*finished epochs"):
         train_classifier(patches, out, settings)
     assert files(tmp_path) == ["c.safetensors.training"]
-    state = _read(state_path(out))
+    state = read_state(out)
     assert len(state["history"]) == 1
     assert all(torch.isfinite(v).all() for v in state["model"].values())
 
