@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -10,6 +11,16 @@ import pytest
 
 # Software rendering, also on machines whose driver needs a real display.
 os.environ.setdefault("LIBGL_ALWAYS_SOFTWARE", "1")
+
+
+@pytest.fixture(autouse=True)
+def _widgets_end_here():
+    """Let widgets of earlier tests end in this thread.
+
+    Those that hang in reference cycles are freed by whichever thread Python's garbage
+    collector happens to run in; Qt ends the process if that is a job's.
+    """
+    gc.collect()
 
 
 @pytest.fixture
