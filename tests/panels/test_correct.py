@@ -139,10 +139,10 @@ def test_layer_and_result_agree_to_the_pixel_on_screen(panel, viewer, path, qtbo
     write(panel, qtbot)
     for other in viewer.layers:
         other.visible = False
-    viewer.camera.center = layer.data_to_world((40, 50))
+    viewer.scene.camera.center = layer.data_to_world((40, 50))
     result.opacity = layer.opacity = 1
     for zoom in (6.7, 0.31):  # pixels of the finest, and of the coarsest level
-        viewer.camera.zoom = zoom
+        viewer.scene.camera.zoom = zoom
         shots = []
         for which in (layer, result):
             which.visible = True
@@ -160,7 +160,7 @@ def test_the_coarsest_level_on_screen_follows(panel, viewer, qtbot):
     layer = opened(panel, qtbot, (0, 0, 600, 600))
     result = result_layer(viewer)
     viewer.reset_view()
-    viewer.camera.zoom = viewer.camera.zoom / 3
+    viewer.scene.camera.zoom = viewer.scene.camera.zoom / 3
     for other in viewer.layers:
         other.visible = other == result
     result.opacity = 1
@@ -199,8 +199,8 @@ def test_a_view_that_is_too_large(panel, viewer, qtbot, monkeypatch):
     assert "at most 300 x 300" in panel._guide.text()
     assert panel.session is None
     result = result_layer(viewer)
-    viewer.camera.center = result.data_to_world((300, 300))
-    viewer.camera.zoom = 8
+    viewer.scene.camera.center = result.data_to_world((300, 300))
+    viewer.scene.camera.zoom = 8
     qtbot.wait(200)
     panel.take_view.click()
     assert "at most" not in panel._guide.text()

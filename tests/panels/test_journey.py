@@ -297,8 +297,8 @@ def test_from_a_slide_to_a_corrected_segmentation(
     layer.brush_size = 60
     for x in range(60, 160, 20):
         layer.paint((100, x), 1)
-    viewer.camera.zoom *= 2.5
-    viewer.camera.center = (0, *layer.data_to_world((120, 140)))
+    viewer.scene.camera.zoom *= 2.5
+    viewer.scene.camera.center = (0, *layer.data_to_world((120, 140)))
     trip.picture("correct")
     old = SlideSegmentation.open(result.path).summary()["classes"][1]["pixels"]
     trip.press(correct.write)

@@ -105,7 +105,7 @@ def test_the_grid_lies_on_the_slide_to_the_pixel(panel, viewer):
     assert frame.min(0).tolist() == [2 * q, 3 * q]
     assert frame.max(0).tolist() == [3 * q - 1, 4 * q - 1]
     np.testing.assert_allclose(
-        slide.world_to_data(viewer.camera.center[-2:]), (99.5, 139.5), atol=1e-6
+        slide.world_to_data(viewer.scene.camera.center[-2:]), (99.5, 139.5), atol=1e-6
     )
     pixels = np.asarray(slide.data)[80:120, 120:160]
     np.testing.assert_array_equal(

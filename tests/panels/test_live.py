@@ -114,15 +114,15 @@ def test_hidden_classes(viewer, growing):
 def test_the_centre_of_the_view_in_pixels_of_the_slide(viewer):
     viewer.add_image(np.zeros((3, 100, 80)))  # a stack beside the slide
     centre = ViewCentre(viewer, PLACE)
-    viewer.camera.center = (0, 35, 70)
+    viewer.scene.camera.center = (0, 35, 70)
     assert centre.yx == pytest.approx(((35 - 10) / 0.25, (70 - 20) / 0.25))
     viewer.dims.ndisplay = 3
-    viewer.camera.center = (1, 15, 25)
+    viewer.scene.camera.center = (1, 15, 25)
     assert centre.yx == pytest.approx((20, 20))
     viewer.dims.ndisplay = 2
     viewer.dims.order = (1, 2, 0)  # the slide's plane is not what is shown
     assert centre.yx is None
     viewer.dims.order = (0, 1, 2)
     centre.disconnect()
-    viewer.camera.center = (0, 0, 0)
+    viewer.scene.camera.center = (0, 0, 0)
     assert centre.yx != pytest.approx((-40, -80))

@@ -217,7 +217,7 @@ class GridLayer:
             return
         step = np.array(self._labels.grid.step_px)
         first = np.array(divmod(cell, self._labels.grid.columns)) * step
-        camera = self._viewer.camera
+        camera = self._viewer.scene.camera
         if follow:
             camera.center = (0, *self._world(first + (step - 1) / 2))
         if zoom:

@@ -43,7 +43,7 @@ viewer.add_image(np.ones((50, 50)))
 pump()
 viewer.layers.remove(first)
 pump()
-viewer.camera.zoom *= 2
+viewer.scene.camera.zoom *= 2
 pump()
 viewer.layers.clear()
 pump()

@@ -103,7 +103,7 @@ class ViewCentre:
         self._viewer, self._place = viewer, place
         self.yx: tuple[float, float] | None = None
         self._events = (
-            viewer.camera.events.center,
+            viewer.scene.camera.events.center,
             viewer.dims.events.order,
             viewer.dims.events.ndisplay,
         )
@@ -115,7 +115,7 @@ class ViewCentre:
         """Read the camera anew; called whenever it moves."""
         dims = self._viewer.dims
         shown = dict(
-            zip(dims.displayed, self._viewer.camera.center[-len(dims.displayed) :], strict=True)
+            zip(dims.displayed, self._viewer.scene.camera.center[-len(dims.displayed) :], strict=True)
         )
         y, x = shown.get(dims.ndim - 2), shown.get(dims.ndim - 1)
         # Layers share the last axes: a slide among stacks lies in the last two.
