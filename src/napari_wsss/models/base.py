@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from napari_wsss.errors import ModelError
 from napari_wsss.models.encoder import Encoder
 from napari_wsss.models.info import ModelInfo
 
-__all__ = ["DenseOutput", "WsssModel", "check_resolution"]
+__all__ = ["DenseOutput", "Trainable", "WsssModel", "check_resolution"]
 
 #: Images within this factor of the model's µm/px look alike to it.
 _MPP_TOLERANCE = 1.1
@@ -34,7 +34,25 @@ class DenseOutput(NamedTuple):
     presence: Tensor
 
 
-class WsssModel(nn.Module):
+class Trainable(nn.Module):
+    """What the training loop asks of a network.
+
+    Attributes
+    ----------
+    encoder
+        Its rate of learning, and its batch norms, have settings of their own.
+    info
+        Header of the file that will be written; its ``metrics`` are set by training.
+    history
+        Metrics of every epoch, set by training; empty for a loaded model.
+    """
+
+    encoder: Encoder
+    info: Any
+    history: list[dict[str, float]]
+
+
+class WsssModel(Trainable):
     """Base class of `Classifier` and `Segmenter`.
 
     Parameters
@@ -45,8 +63,7 @@ class WsssModel(nn.Module):
         Whether to load the encoder's pretrained weights.
     """
 
-    #: Metrics of every epoch, set by training; empty for a loaded model.
-    history: list[dict[str, float]]
+    info: ModelInfo
 
     def __init__(self, info: ModelInfo, *, load_weights: bool = True):
         super().__init__()

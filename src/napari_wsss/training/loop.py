@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,10 @@ from napari_wsss.errors import TrainingError
 from napari_wsss.files import check_absent, check_writable, write_atomic
 from napari_wsss.jobs import CancelToken, EpochEnd, Example, Examples, Job, Log, Progress
 from napari_wsss.models import WsssModel, save_model
+from napari_wsss.models.base import Trainable
 from napari_wsss.models.device import autocast, choose_device, describe_device, prepare_process
 from napari_wsss.models.interrupt import interrupting
-from napari_wsss.settings import ClassifierSettings, SegmenterSettings
+from napari_wsss.settings import ClassifierSettings, PretrainSettings, SegmenterSettings
 from napari_wsss.training.batches import Batch
 from napari_wsss.training.group import Group
 from napari_wsss.training.optim import factor, make_optimiser, set_training_mode
@@ -34,6 +35,9 @@ from napari_wsss.training.state import load_state, save_state, state_path
 __all__ = ["Phase", "Validation", "fingerprint", "fit", "history_path", "step_seed"]
 
 _PRIMES = (1_000_003, 7_919)
+
+TrainingSettings = ClassifierSettings | SegmenterSettings | PretrainSettings
+M = TypeVar("M", bound=Trainable)
 
 
 class Validation(NamedTuple):
@@ -51,9 +55,13 @@ class Validation(NamedTuple):
     examples: tuple[Example, ...] = ()
 
 
+def _write_model(model: WsssModel, out: Path) -> None:
+    save_model(model, out, overwrite=True)
+
+
 @dataclass(frozen=True)
 class Phase:
-    """What differs between the two phases.
+    """What differs between the phases, and pretraining.
 
     Attributes
     ----------
@@ -71,6 +79,8 @@ class Phase:
         Name of the metric that chooses the epoch.
     patience
         Epochs without a better score before stopping; None never stops early.
+    save
+        (model, path): writes what the run is for, over what is there.
     """
 
     stage: str
@@ -80,12 +90,13 @@ class Phase:
     validate: Callable[[Any, torch.device], Validation]
     score: str
     patience: int | None = None
+    save: Callable[[Any, Path], object] = _write_model
 
 
 def fit(
-    model: WsssModel,
+    model: M,
     phase: Phase,
-    settings: ClassifierSettings | SegmenterSettings,
+    settings: TrainingSettings,
     out: Path,
     *,
     mark: str,
@@ -93,7 +104,7 @@ def fit(
     overwrite: bool = False,
     cancel: CancelToken | None = None,
     group: Group | None = None,
-) -> Job[WsssModel]:
+) -> Job[M]:
     """Train `model`, keep the best epoch, and write it to `out`.
 
     Parameters
@@ -115,7 +126,7 @@ def fit(
 
     Returns
     -------
-    WsssModel
+    Trainable
         The best epoch (the last one if nothing was held out), with its `history`.
 
     Raises
@@ -200,7 +211,7 @@ def fit(
     model.info = model.info.model_copy(update={"metrics": kept_metrics})
     model.history = history
     if group.first:
-        save_model(model, out, overwrite=True)
+        phase.save(model, out)
         write_atomic(history_path(out), json.dumps(history, indent=1).encode())
         state_path(out).unlink(missing_ok=True)
     return model
@@ -210,7 +221,7 @@ def _step(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     phase: Phase,
-    settings: ClassifierSettings | SegmenterSettings,
+    settings: TrainingSettings,
     batch: Batch,
     epoch: int,
     done: int,
@@ -249,7 +260,7 @@ def _step(
     return value * weight / group.size
 
 
-def _check_finite(model: WsssModel, phase: Phase, epoch: int) -> None:
+def _check_finite(model: Trainable, phase: Phase, epoch: int) -> None:
     """Stop before weights that are no numbers are measured, kept or written."""
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):

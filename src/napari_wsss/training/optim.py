@@ -7,13 +7,13 @@ import math
 import torch
 from torch import nn
 
-from napari_wsss.models import WsssModel
+from napari_wsss.models.base import Trainable
 from napari_wsss.settings import OptimiserSettings
 
 __all__ = ["factor", "make_optimiser", "set_training_mode"]
 
 
-def make_optimiser(model: WsssModel, settings: OptimiserSettings) -> torch.optim.Optimizer:
+def make_optimiser(model: Trainable, settings: OptimiserSettings) -> torch.optim.Optimizer:
     """Make the optimiser: a lower rate for the encoder, no decay of norms and biases."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -50,7 +50,7 @@ def factor(settings: OptimiserSettings, step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * share))
 
 
-def set_training_mode(model: WsssModel, freeze_batch_norm: bool) -> None:
+def set_training_mode(model: Trainable, freeze_batch_norm: bool) -> None:
     """Put `model` in training mode; the encoder's batch norms may keep their statistics."""
     model.train()
     if freeze_batch_norm:
