@@ -11,7 +11,10 @@ from napari_wsss.models.checkpoint import (
 )
 from napari_wsss.models.classifier import Classifier
 from napari_wsss.models.encoder import Encoder
+from napari_wsss.models.fetching import model_file
 from napari_wsss.models.info import ModelInfo
+from napari_wsss.models.registering import add_model, model_card, remove_model
+from napari_wsss.models.registry import RegisteredModel, find_model, registered_models
 from napari_wsss.models.segmenter import Segmenter
 
 __all__ = [
@@ -19,12 +22,19 @@ __all__ = [
     "DenseOutput",
     "Encoder",
     "ModelInfo",
+    "RegisteredModel",
     "Segmenter",
     "WsssModel",
+    "add_model",
+    "find_model",
     "load_classifier",
     "load_model",
     "load_segmenter",
+    "model_card",
+    "model_file",
     "read_info",
+    "registered_models",
+    "remove_model",
     "save_model",
     "weights_digest",
 ]

@@ -21,6 +21,7 @@ from napari_wsss.errors import CheckpointError, ModelError, WsssError, listed
 from napari_wsss.files import check_absent, write_atomic
 from napari_wsss.models.base import WsssModel
 from napari_wsss.models.classifier import Classifier
+from napari_wsss.models.fetching import model_file
 from napari_wsss.models.info import ModelInfo
 from napari_wsss.models.segmenter import Segmenter
 
@@ -36,21 +37,50 @@ __all__ = [
 M = TypeVar("M", bound=WsssModel)
 
 
-def save_model(model: WsssModel, path: str | Path, *, overwrite: bool = False) -> Path:
+def save_model(
+    model: WsssModel, path: str | Path, *, overwrite: bool = False, half: bool = False
+) -> Path:
     """Write `model` to a ``.safetensors`` file, all or nothing.
+
+    Parameters
+    ----------
+    model
+        A classifier or a segmenter.
+    path
+        The file.
+    overwrite
+        Whether an existing file may be replaced.
+    half
+        Store the weights in half precision (IEEE 754 binary16, 11 bits of significand): half
+        the size, for handing a model on. Statistics and biases, which are small, stay as they
+        are. Loaded, the weights are float32 again.
 
     Raises
     ------
     OutputError
         If the file exists and `overwrite` is False, or it cannot be written.
+    ModelError
+        If a weight is too large for half precision.
     """
     path = Path(path)
     check_absent(path, overwrite)
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    if half:
+        tensors = {k: _halved(k, v) for k, v in tensors.items()}
     header = model.info.model_dump_json()
     metadata = {"wsss": header, "sha256": _digest(header, tensors)}
     write_atomic(path, _ordered(save(tensors, metadata)))
     return path
+
+
+def _halved(name: str, value: Tensor) -> Tensor:
+    """Return the weights of a convolution in half precision, anything else as it is."""
+    if value.ndim < 2 or not value.is_floating_point():
+        return value
+    half = value.half()
+    if not bool(torch.isfinite(half).all()):
+        raise ModelError(f"{name} holds numbers that are too large for half precision.")
+    return half
 
 
 def _ordered(data: bytes) -> bytes:
@@ -78,25 +108,36 @@ def weights_digest(model: WsssModel) -> str:
 def read_info(path: str | Path) -> ModelInfo:
     """Read a checkpoint's header without its weights.
 
+    Parameters
+    ----------
+    path
+        File, or name of a registered model.
+
     Raises
     ------
     CheckpointError
         If the file is not a checkpoint of ours.
     """
-    return _read_header(Path(path))[0]
+    return _read_header(model_file(path))[0]
 
 
 def load_model(path: str | Path) -> WsssModel:
     """Load a `Classifier` or `Segmenter`, in evaluation mode on the CPU.
 
+    Parameters
+    ----------
+    path
+        File, or name of a registered model.
+
     Raises
     ------
     CheckpointError
-        If the file is missing, cut, altered, a pickle, or of another program.
+        If the file is missing, cut, altered, a pickle, or of another program; if a
+        registered model cannot be had.
     ModelError
         If its tensors are not those of the architecture in its header.
     """
-    path = Path(path)
+    path = model_file(path)
     info, checksum, header = _read_header(path)
     try:
         with safe_open(str(path), "pt") as file:
@@ -146,8 +187,6 @@ def _of_kind(model: WsssModel, kind: type[M], path: str | Path) -> M:
 
 
 def _read_header(path: Path) -> tuple[ModelInfo, str, str]:
-    if not path.is_file():
-        raise CheckpointError(f"There is no model file {path}.")
     try:
         with safe_open(str(path), "pt") as file:
             metadata = file.metadata() or {}
