@@ -22,6 +22,7 @@ __all__ = [
     "EncoderSettings",
     "EvaluationSettings",
     "InferenceSettings",
+    "NoiseSettings",
     "OptimiserSettings",
     "PDASettings",
     "PretrainSettings",
@@ -296,6 +297,65 @@ class PseudoMaskSettings(Settings):
     )
 
 
+class NoiseSettings(Settings):
+    """How phase 2 treats pseudo masks that may be wrong.
+
+    Patches with one label and true masks are right, and always learnt as they are.
+    """
+
+    disagreement: Literal["learn", "weight", "ignore"] = Field(
+        "learn",
+        description="Pixels on which the depths disagree: learnt like the rest, weighted by the "
+        "share of depths that agree with the deepest, or left out.",
+    )
+    loss: Literal["ce", "gce", "sce"] = Field(
+        "ce",
+        description="Cross-entropy, or one that wrong labels pull at less: generalised "
+        "('gce', Zhang & Sabuncu 2018) or symmetric ('sce', Wang et al. 2019).",
+    )
+    absent_weight: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Weight of the loss that says of every pixel that it is none of the classes "
+        "its patch does not have; 0 is off.",
+    )
+    presence_weight: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Weight of the loss that says that every class of a patch covers some of "
+        "it; 0 is off.",
+    )
+
+
+class TeacherSettings(Settings):
+    """An average of the network's weights over training steps, the mean teacher."""
+
+    decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the average that stays at each step (0.99); what is kept in the "
+        "end is the average. 0 is off.",
+    )
+    relabel_from: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="From this share of the epochs on, patches of several classes are learnt "
+        "from the teacher's labels, restricted to their classes, instead of pseudo masks; 1 is "
+        "never.",
+    )
+    unreliable: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Share of those pixels, the teacher's most uncertain ones by entropy, that "
+        "teach no class at first; it falls to 0 over the epochs.",
+    )
+
+
 class SegmenterSettings(_TrainingSettings):
     """Phase 2: the segmentation network, from pseudo masks or from true masks."""
 
@@ -325,6 +385,14 @@ class SegmenterSettings(_TrainingSettings):
         0.2, ge=0, le=10, description="Weight of the patch-label loss that trains the gate head."
     )
 
+    noise: NoiseSettings = Field(NoiseSettings(), description="Pseudo masks that may be wrong.")
+    teacher: TeacherSettings = Field(TeacherSettings(), description="The average of the weights.")
+    choose_by: Literal["targets", "labels", "last"] = Field(
+        "targets",
+        description="Which epoch is kept: the one that agrees best with held-out masks of the "
+        "kind it learns from, with the labels of held-out patches, or the last.",
+    )
+
     @property
     def architecture(self) -> dict[str, Any]:
         """What a checkpoint says of the network, besides the encoder."""
@@ -335,6 +403,12 @@ class SegmenterSettings(_TrainingSettings):
         if self.decoder != "unet":
             return common
         return {**common, "encoder_stages": self.encoder_stages}
+
+    @model_validator(mode="after")
+    def _relabelling_has_a_teacher(self) -> Self:
+        if self.teacher.relabel_from < 1 and self.teacher.decay == 0:
+            raise ValueError("teacher.relabel_from needs a teacher; set teacher.decay = 0.99")
+        return self
 
     @model_validator(mode="after")
     def _weights_positive(self) -> Self:
