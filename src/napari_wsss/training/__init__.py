@@ -1,14 +1,19 @@
 """Training: the classifier on patch labels, the segmenter on masks."""
 
-from napari_wsss.training.classifier import classifier_job, train_classifier
-from napari_wsss.training.corrections import (
-    add_corrections,
-    add_corrections_job,
-    read_corrections,
-)
-from napari_wsss.training.loop import history_path
-from napari_wsss.training.segmenter import segmenter_job, train_segmenter
-from napari_wsss.training.targets import MixedTargets, TrueMasks, with_corrections
+from typing import TYPE_CHECKING
+
+from napari_wsss.lazy import on_first_use
+
+if TYPE_CHECKING:
+    from napari_wsss.training.classifier import classifier_job, train_classifier
+    from napari_wsss.training.corrections import (
+        add_corrections,
+        add_corrections_job,
+        read_corrections,
+    )
+    from napari_wsss.training.loop import history_path
+    from napari_wsss.training.segmenter import segmenter_job, train_segmenter
+    from napari_wsss.training.targets import MixedTargets, TrueMasks, with_corrections
 
 __all__ = [
     "MixedTargets",
@@ -23,3 +28,14 @@ __all__ = [
     "train_segmenter",
     "with_corrections",
 ]
+
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "classifier": ("classifier_job", "train_classifier"),
+        "corrections": ("add_corrections", "add_corrections_job", "read_corrections"),
+        "loop": ("history_path",),
+        "segmenter": ("segmenter_job", "train_segmenter"),
+        "targets": ("MixedTargets", "TrueMasks", "with_corrections"),
+    },
+)
