@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from napari_wsss import __version__
-from napari_wsss.cli import evaluation, exporting, info, patches, project, slides, training
+from napari_wsss.cli import evaluation, exporting, info, models, patches, project, slides, training
 from napari_wsss.cli.errors import ErrorGroup
 
 __all__ = ["app", "quieten_libraries"]
@@ -66,5 +66,5 @@ def common(
     """Pixel-level segmentation of H&E slides from patch-level labels."""
 
 
-for _room in (project, info, patches, training, slides, evaluation, exporting):
+for _room in (project, info, patches, training, slides, evaluation, exporting, models):
     _room.register(app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from uuid import uuid4
 
 from napari_wsss.errors import CheckpointError, OutputError
 from napari_wsss.models.registry import (
@@ -13,7 +14,7 @@ from napari_wsss.models.registry import (
     registered_models,
 )
 
-__all__ = ["download", "fetch", "file_sha256", "model_file", "models_cache"]
+__all__ = ["cached", "download", "fetch", "file_sha256", "model_file", "models_cache", "on_disk"]
 
 _TIMEOUT_S = 20
 
@@ -100,15 +101,18 @@ def download(name: str, url: str, sha256: str | None) -> Path:
     import requests
 
     cache = models_cache()
-    mark = "" if sha256 is None else f"-{sha256[:12]}"
+    # What is not known yet is downloaded anew each time.
+    target = cache / f"{name}-{uuid4().hex}.part" if sha256 is None else cached(name, sha256)
     try:
-        file = pooch.retrieve(
+        pooch.retrieve(
             url,
             known_hash=None if sha256 is None else f"sha256:{sha256}",
-            fname=f"{name}{mark}.safetensors",
+            fname=target.name,
             path=cache,
             downloader=pooch.HTTPDownloader(timeout=_TIMEOUT_S),
         )
+        if sha256 is None:
+            target = target.replace(cached(name, file_sha256(target)))
     except requests.RequestException as error:
         raise CheckpointError(
             f"The model {name!r} could not be downloaded from {url}: {_reason(error)}. Without "
@@ -123,7 +127,18 @@ def download(name: str, url: str, sha256: str | None) -> Path:
         ) from error
     except OSError as error:
         raise OutputError(f"The model {name!r} cannot be saved in {cache}: {error}") from error
-    return Path(file)
+    return target
+
+
+def on_disk(model: RegisteredModel) -> Path | None:
+    """Return the file of a model if it is on this computer, as it is; downloads nothing."""
+    path = model.file or cached(model.entry.name, model.entry.sha256)
+    return path if path.is_file() else None
+
+
+def cached(name: str, sha256: str) -> Path:
+    """Return where the download of a model is kept."""
+    return models_cache() / f"{name}-{sha256[:12]}.safetensors"
 
 
 def models_cache() -> Path:

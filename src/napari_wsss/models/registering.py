@@ -1,4 +1,4 @@
-"""Adding models to the user's registry, taking them out, and reading what a model is."""
+"""Adding models to the user's registry, and taking them out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from napari_wsss.errors import CheckpointError, SettingsError
 from napari_wsss.models.checkpoint import read_info
-from napari_wsss.models.fetching import download, fetch, file_sha256, models_cache
+from napari_wsss.models.fetching import cached, download, file_sha256
 from napari_wsss.models.info import ModelInfo
 from napari_wsss.models.registry import (
     NAME_PATTERN,
@@ -19,7 +19,7 @@ from napari_wsss.models.registry import (
     write_registry,
 )
 
-__all__ = ["add_model", "model_card", "remove_model"]
+__all__ = ["add_model", "remove_model"]
 
 
 def add_model(
@@ -115,26 +115,7 @@ def remove_model(name: str) -> None:
     write_registry(user_registry(), kept)
     gone = next(entry for entry in own if entry.name == name)
     if gone.url is not None:  # what was downloaded is ours
-        (models_cache() / f"{name}-{gone.sha256[:12]}.safetensors").unlink(missing_ok=True)
-
-
-def model_card(name: str) -> str:
-    """Return what a model is, as Markdown: its card, or else what its file says.
-
-    Raises
-    ------
-    SettingsError
-        If no model of that name is registered.
-    CheckpointError
-        If it has no card, and its file cannot be had.
-    """
-    model = find_model(name)
-    if model is None:
-        raise SettingsError(_unknown(name))
-    card = model.card
-    if card is not None and card.is_file():
-        return card.read_text(encoding="utf-8")
-    return _card_of_file(model, read_info(fetch(model)))
+        cached(name, gone.sha256).unlink(missing_ok=True)
 
 
 def _own_entries() -> list[ModelEntry]:
@@ -152,26 +133,3 @@ def _unknown(name: str) -> str:
 def _purpose(info: ModelInfo) -> str:
     mpp = "" if info.mpp is None else f" at {info.mpp:g} µm/px"
     return f"{', '.join(info.class_table.names)}{mpp}"
-
-
-def _card_of_file(model: RegisteredModel, info: ModelInfo) -> str:
-    entry = model.entry
-    rows = [
-        ("for", entry.purpose),
-        ("kind", f"{info.kind}, learned from {info.supervision}"),
-        ("classes", ", ".join(info.class_table.names)),
-        ("µm/px", "not known" if info.mpp is None else f"{info.mpp:g}"),
-        ("patches", f"{info.patch_size_px} px"),
-        ("encoder", info.encoder.name),
-        ("terms", entry.terms or "not said"),
-        ("from", entry.url or str(model.file)),
-        ("sha256", entry.sha256),
-    ]
-    rows += [(f"held out: {key}", f"{value:.3f}") for key, value in info.metrics.items()]
-    table = "\n".join(f"| {key} | {value} |" for key, value in rows)
-    return (
-        f"# {entry.name}\n\nThis model was registered without a model card. What its file "
-        f"says:\n\n| | |\n|---|---|\n{table}\n\n*Held out* are figures of patches that were kept "
-        "from its training, measured while it was trained. How well it does on slides of "
-        "another laboratory has to be measured: `napari-wsss evaluate`.\n"
-    )
