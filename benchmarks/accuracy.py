@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from accuracy_rows import MIN_SHARE, ROWS, SETS, SIZE_PX, DataSet, Row
 from accuracy_table import Results, render
+from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -106,7 +107,10 @@ class Bench:
         print(f"{place} ...", flush=True)
         found, seconds, quality = None, {}, None
         for stage in made:
-            found, seconds[stage.kind] = stages.make(stage, found)
+            folder = stages.folder(stage)
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / "lock"):  # sets and rows may run side by side
+                found, seconds[stage.kind] = stages.make(stage, found)
             if stage.kind == "pseudo masks":
                 quality = stages.quality(stage, found)
         counts = self.measure(found)
@@ -255,7 +259,6 @@ class Stages:
     def make(self, stage: Stage, before: Any) -> tuple[Any, dict[str, float]]:
         """Return the finished stage and the seconds it took, by clock and by processor."""
         folder = self.folder(stage)
-        folder.mkdir(parents=True, exist_ok=True)
         done = folder / "seconds.json"
         if done.exists():
             return self._load(stage, folder), json.loads(done.read_text())

@@ -13,7 +13,12 @@ __all__ = ["PLAN", "ROWS", "SETS", "DataSet", "Row"]
 
 #: Patches, and the training budget of each phase: the same for every row.
 SIZE_PX, MIN_SHARE = 112, 0.05
-PLAN: Mapping[str, Any] = {"epochs": 12, "steps_per_epoch": 15, "precision": "fp32"}
+PLAN: Mapping[str, Any] = {
+    "epochs": 8,
+    "steps_per_epoch": 20,
+    "validation_most": 128,
+    "precision": "fp32",
+}
 
 
 @dataclass(frozen=True)

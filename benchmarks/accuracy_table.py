@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from accuracy_rows import PLAN, ROWS, SETS
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from napari_wsss.evaluation import ConfusionMatrix, scores
@@ -47,11 +48,12 @@ class Results:
         return entry if entry is not None and entry["mark"] == mark else None
 
     def put(self, place: str, entry: dict[str, Any]) -> None:
-        """Keep a measurement."""
-        self.entries[place] = entry
-        lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(self.entries.items())]
+        """Keep a measurement, beside what other processes have written meanwhile."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+        with FileLock(f"{self.path}.lock"):
+            self.entries = {**Results.read(self.path).entries, place: entry}
+            lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(self.entries.items())]
+            write_atomic(self.path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
     def counts(self, places: Sequence[str], protocol: str = GATE) -> NDArray[np.int64]:
         """Return the counts (I, K, K + 1) of the images of all `places`."""

@@ -40,17 +40,21 @@ class Batch(NamedTuple):
         (N, K) float, 1 where the class is present.
     targets
         (N, D, H, W) uint8 class indices, or None.
+    trusted
+        (N,) bool: patches whose targets are right, or None where that is not known.
     """
 
     images: Tensor
     labels: Tensor
     targets: Tensor | None
+    trusted: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Return this batch on `device`."""
         targets = None if self.targets is None else self.targets.to(device, non_blocking=True)
         images = self.images.to(device, non_blocking=True)
-        return Batch(images, self.labels.to(device, non_blocking=True), targets)
+        trusted = None if self.trusted is None else self.trusted.to(device, non_blocking=True)
+        return Batch(images, self.labels.to(device, non_blocking=True), targets, trusted)
 
 
 class PatchLoader:
@@ -62,10 +66,18 @@ class PatchLoader:
         The patches to read.
     targets
         Where their masks come from; None for the classifier.
+    trusted
+        (N,) the patches whose masks are right.
     """
 
-    def __init__(self, patches: PatchSet, targets: TargetSource | None = None):
+    def __init__(
+        self,
+        patches: PatchSet,
+        targets: TargetSource | None = None,
+        trusted: NDArray[np.bool_] | None = None,
+    ):
         self.patches = patches
+        self._trusted = None if trusted is None else torch.from_numpy(trusted)
         self._source = targets
         self._labels = torch.from_numpy(patches.labels.astype(np.float32))
         self._cache: dict[int, tuple[NDArray[np.uint8], NDArray[np.uint8] | None]] = {}
@@ -130,6 +142,7 @@ class PatchLoader:
             stack,
             self._labels[list(indices)],
             torch.from_numpy(np.stack(targets)) if targets else None,
+            None if self._trusted is None else self._trusted[list(indices)],
         )
 
 

@@ -12,10 +12,11 @@ from napari_wsss.evaluation.metrics import ConfusionMatrix, scores
 from napari_wsss.jobs import Example
 from napari_wsss.models import Segmenter
 from napari_wsss.models.device import autocast
+from napari_wsss.patches.formats.common import MIN_SHARE
 from napari_wsss.training.batches import PatchLoader
 from napari_wsss.training.loop import Validation
 
-__all__ = ["chosen_examples", "segment_held_out"]
+__all__ = ["chosen_examples", "label_f1", "segment_held_out"]
 
 VALIDATION_BATCH = 32
 #: Held-out patches that are shown after every epoch, and their longest side (pixels).
@@ -32,25 +33,46 @@ def segment_held_out(
     -------
     Validation
         ``target_miou``, ``target_accuracy`` and ``target_iou CLASS`` of each class that
-        occurs, as fractions, and up to `EXAMPLES` of the patches.
+        occurs, ``label_f1``, as fractions, and up to `EXAMPLES` of the patches.
     """
     n = len(loader.patches)
     order = [list(range(i, min(i + VALIDATION_BATCH, n))) for i in range(0, n, VALIDATION_BATCH)]
     shown = set(chosen_examples(loader.patches.labels))
-    matrix, examples = ConfusionMatrix(len(model.classes)), []
+    k = len(model.classes)
+    matrix, examples = ConfusionMatrix(k), []
+    covered: list[NDArray[np.float64]] = []
     for indices, batch in zip(order, loader.batches(order), strict=True):
         assert batch.targets is not None
         with autocast(device, precision):
             logits, _ = model(batch.images.to(device) / 255)
         found = logits.argmax(1).to(torch.uint8).cpu().numpy()
         matrix.update(batch.targets[:, -1].numpy(), found)
+        covered += [np.bincount(mask.ravel(), minlength=k)[:k] / mask.size for mask in found]
         examples += [
             _example(loader, i, mask) for i, mask in zip(indices, found, strict=True) if i in shown
         ]
     measured = scores(matrix, model.classes.names)
     metrics = {"target_miou": measured.miou, "target_accuracy": measured.accuracy}
+    metrics["label_f1"] = label_f1(np.array(covered), loader.patches.labels)
     metrics.update({f"target_iou {k}": v for k, v in measured.iou.items() if v is not None})
     return Validation(metrics, tuple(examples))
+
+
+def label_f1(covered: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
+    """Return how well a segmentation agrees with patch labels: F1, averaged over classes.
+
+    Parameters
+    ----------
+    covered
+        (N, K) share of each patch that each class covers.
+    labels
+        (N, K) presence; classes that no patch has do not count.
+    """
+    found = covered >= MIN_SHARE
+    right = (found & labels).sum(0)
+    counted = labels.any(0)
+    f1 = 2 * right[counted] / (found.sum(0) + labels.sum(0))[counted]
+    return float(f1.mean())
 
 
 def chosen_examples(labels: NDArray[np.bool_], most: int = EXAMPLES) -> list[int]:

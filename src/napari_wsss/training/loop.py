@@ -31,6 +31,7 @@ from napari_wsss.training.batches import Batch
 from napari_wsss.training.group import Group
 from napari_wsss.training.optim import factor, make_optimiser, set_training_mode
 from napari_wsss.training.state import load_state, save_state, state_path
+from napari_wsss.training.teacher import Teacher
 
 __all__ = ["Phase", "Validation", "fingerprint", "fit", "history_path", "step_seed"]
 
@@ -81,6 +82,8 @@ class Phase:
         Epochs without a better score before stopping; None never stops early.
     save
         (model, path): writes what the run is for, over what is there.
+    teacher
+        The average of the weights that is validated and kept instead of the last ones.
     """
 
     stage: str
@@ -91,6 +94,7 @@ class Phase:
     score: str
     patience: int | None = None
     save: Callable[[Any, Path], object] = _write_model
+    teacher: Teacher | None = None
 
 
 def fit(
@@ -146,12 +150,17 @@ def fit(
     yield Log(f"{phase.stage} on {describe_device(where, settings.precision)}{together}")
     model = model.to(where).to(memory_format=torch.channels_last)
     optimiser = make_optimiser(model, settings.optimiser)
+    teacher = phase.teacher
+    if teacher is not None:
+        teacher.start(model)
     history: list[dict[str, float]] = []
     best, best_weights = -math.inf, None
     state = load_state(out, mark, overwrite=overwrite)
     if state is not None:
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
+        if teacher is not None:
+            teacher.load(state["teacher"])
         history, best, best_weights = state["history"], state["best"], state["best_weights"]
         yield Log(f"Going on after epoch {len(history)} of an unfinished run")
     frozen = settings.optimiser.freeze_batch_norm
@@ -169,14 +178,17 @@ def fit(
                 total += _step(
                     trained, optimiser, phase, settings, batch, epoch, done, where, group
                 )
+            if teacher is not None:
+                teacher.update(model)
             yield Progress(phase.stage, done + 1, settings.epochs * phase.steps)
         model.eval()
         _check_finite(model, phase, epoch)
+        judged = model if teacher is None else teacher.model
         metrics = {"loss": group.total(total, where) / phase.steps}
         found = Validation({})
         if group.first:
-            with interrupting(model, cancel.raise_if_cancelled):
-                found = phase.validate(model, where)
+            with interrupting(judged, cancel.raise_if_cancelled):
+                found = phase.validate(judged, where)
             metrics.update(found.metrics)
             metrics["seconds"] = time.perf_counter() - began
         metrics = group.from_first(metrics)
@@ -185,7 +197,7 @@ def fit(
         better = score is None or score > best
         if better:
             best = -math.inf if score is None else score
-            best_weights = copy.deepcopy({k: v.cpu() for k, v in model.state_dict().items()})
+            best_weights = copy.deepcopy({k: v.cpu() for k, v in judged.state_dict().items()})
         history.append({**metrics, "best": float(better)})
         if group.first:
             save_state(
@@ -198,6 +210,7 @@ def fit(
                     "history": history,
                     "best": best,
                     "best_weights": best_weights,
+                    **({} if teacher is None else {"teacher": teacher.state()}),
                 },
             )
         yield EpochEnd(epoch + 1, settings.epochs, metrics, best=better)

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from napari_wsss.classes import IGNORE
 from napari_wsss.errors import DataError, listed
 from napari_wsss.files import check_absent
 from napari_wsss.jobs import CancelToken, Event, Job, Log, run_job
@@ -20,16 +18,23 @@ from napari_wsss.patches import PatchSet, check_trainable_job
 from napari_wsss.settings import SegmenterSettings
 from napari_wsss.training.augment import augment
 from napari_wsss.training.batches import Batch, PatchLoader, draw
+from napari_wsss.training.goal import Goal
 from napari_wsss.training.group import Group
 from napari_wsss.training.held_out import segment_held_out
 from napari_wsss.training.loop import Phase, Validation, fingerprint, fit, step_seed
 from napari_wsss.training.processes import check_processes, train_in_processes
 from napari_wsss.training.split import hold_out, make_info
-from napari_wsss.training.targets import MixedTargets, Targets, TrueMasks, with_corrections
+from napari_wsss.training.targets import (
+    MixedTargets,
+    Targets,
+    TrueMasks,
+    exact_targets,
+    with_corrections,
+)
+from napari_wsss.training.teacher import Teacher
 
 __all__ = [
     "check_targets",
-    "multi_layer_loss",
     "segmenter_job",
     "segmenter_mark",
     "train_segmenter",
@@ -169,7 +174,7 @@ def _train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = Segmenter(info)
-    loader = PatchLoader(train, targets)
+    loader = PatchLoader(train, targets, exact_targets(train, targets))
     held_loader = None if held is None else PatchLoader(held, targets)
     steps = settings.steps_per_epoch or -(-len(train) // settings.batch_size)
 
@@ -178,25 +183,27 @@ def _train(
         order = draw(train.labels, settings.batch_size, steps, settings.balance, seed)
         return loader.batches(group.part(order))
 
+    teacher = Teacher(settings.teacher.decay) if settings.teacher.decay > 0 else None
+    goal = Goal(settings, weights, teacher)
+
     def loss(model: Segmenter, batch: Batch, epoch: int, generator: torch.Generator) -> Tensor:
         images, masks = augment(
             batch.images / 255, batch.targets, settings.augmentation, generator
         )
         assert masks is not None
-        logits, presence = model(images)
-        gate = F.multilabel_soft_margin_loss(presence.float(), batch.labels)
-        return multi_layer_loss(logits, masks, weights) + settings.gate_weight * gate
+        return goal.loss(model, images, batch._replace(targets=masks), epoch)
 
     def validate(model: Segmenter, device: torch.device) -> Validation:
         if held_loader is None:
             return Validation({})
         return segment_held_out(model, held_loader, device, settings.precision)
 
+    score = {"targets": "target_miou", "labels": "label_f1", "last": ""}[settings.choose_by]
+
     count = f"{len(train)} patches" + ("" if held is None else f", {len(held)} held out")
     yield Log(f"Training the segmenter from {targets.supervision} on {count}")
-    phase = Phase(
-        f"Segmenter ({targets.supervision})", batches, steps, loss, validate, "target_miou"
-    )
+    stage = f"Segmenter ({targets.supervision})"
+    phase = Phase(stage, batches, steps, loss, validate, score, teacher=teacher)
     mark = segmenter_mark(patches, targets, settings)
     return (
         yield from fit(
@@ -218,29 +225,6 @@ def segmenter_mark(patches: PatchSet, targets: Targets, settings: SegmenterSetti
     return fingerprint(
         "segmenter", patches.fingerprint, targets.fingerprint, settings.model_dump_json()
     )
-
-
-def multi_layer_loss(logits: Tensor, masks: Tensor, weights: tuple[float, ...]) -> Tensor:
-    """Return the weighted cross-entropy against the masks of every depth.
-
-    Han et al. 2022, equation 8; ignored pixels (255) count neither in the sum nor in the
-    mean, and a batch without any labelled pixel gives 0, not NaN.
-
-    Parameters
-    ----------
-    logits
-        (N, K, H, W).
-    masks
-        (N, D, H, W) class indices.
-    weights
-        D numbers, shallow to deep; they are normalised to sum 1.
-    """
-    total = logits.new_zeros((), dtype=torch.float32)
-    for depth, weight in enumerate(weights):
-        target = masks[:, depth].long()
-        summed = F.cross_entropy(logits.float(), target, ignore_index=IGNORE, reduction="sum")
-        total = total + weight / sum(weights) * summed / (target != IGNORE).sum().clamp_min(1)
-    return total
 
 
 def check_targets(patches: PatchSet, targets: Targets, settings: SegmenterSettings) -> None:

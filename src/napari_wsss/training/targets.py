@@ -14,7 +14,7 @@ from napari_wsss.classes import ClassTable
 from napari_wsss.errors import DataError, listed
 from napari_wsss.patches import PatchSet, joined
 
-__all__ = ["MixedTargets", "Targets", "TrueMasks", "with_corrections"]
+__all__ = ["MixedTargets", "Targets", "TrueMasks", "exact_targets", "with_corrections"]
 
 
 class TrueMasks:
@@ -131,6 +131,20 @@ class MixedTargets:
 
 
 Targets = PseudoMasks | TrueMasks | MixedTargets
+
+
+def exact_targets(patches: PatchSet, targets: Targets) -> NDArray[np.bool_]:
+    """Return (N,) bool: the patches whose targets are right whatever the maps were.
+
+    Those are patches with a true mask, and patches with one label, whose mask is constant.
+    """
+    if isinstance(targets, TrueMasks):
+        return np.ones(len(patches), bool)
+    exact = patches.single_label
+    if isinstance(targets, MixedTargets):
+        true = np.array([targets.true.has(name) for name in patches.names], bool)
+        return exact | true | exact_targets(patches, targets.base)
+    return exact
 
 
 def with_corrections(

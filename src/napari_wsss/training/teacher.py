@@ -1,0 +1,94 @@
+"""The mean teacher: an average of the weights that judges, labels and is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from napari_wsss.classes import IGNORE
+
+__all__ = ["Teacher", "teacher_labels"]
+
+
+class Teacher:
+    """Exponential moving average of a network's weights (Tarvainen and Valpola 2017).
+
+    Parameters
+    ----------
+    decay
+        Share of the average that stays at each step. Early steps, when the weights change
+        fast, keep less: ``min(decay, (1 + n) / (10 + n))``.
+    """
+
+    def __init__(self, decay: float):
+        self._decay = decay
+        self._average: AveragedModel | None = None
+
+    def start(self, model: nn.Module) -> None:
+        """Begin with a copy of `model`, on its device."""
+
+        def average(old: Tensor, new: Tensor, n: Tensor | int) -> Tensor:
+            stays = min(self._decay, (1 + float(n)) / (10 + float(n)))
+            return torch.lerp(new, old, stays)
+
+        self._average = AveragedModel(model, avg_fn=average)
+        self._average.requires_grad_(False)
+        self._average.eval()
+
+    @property
+    def model(self) -> Any:
+        """The averaged network, in evaluation mode."""
+        assert self._average is not None, "start comes first"
+        return self._average.module
+
+    def update(self, model: nn.Module) -> None:
+        """Take in the weights of `model` after a step; running statistics are its own."""
+        assert self._average is not None, "start comes first"
+        self._average.update_parameters(model)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a resumed run needs."""
+        assert self._average is not None, "start comes first"
+        return {key: value.cpu() for key, value in self._average.state_dict().items()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        assert self._average is not None, "start comes first"
+        self._average.load_state_dict(state)
+
+
+@torch.no_grad()
+def teacher_labels(logits: Tensor, labels: Tensor, unreliable: float) -> Tensor:
+    """Return the teacher's labels of patches, (N, H, W), restricted to the classes they have.
+
+    Pixels are reliable or not by the entropy of the teacher's probabilities, as in U2PL
+    (Wang et al. 2022, section 3.2); here the probabilities of classes that the patch does not
+    have are set to 0 first, and the entropy is divided by the largest one possible, so that
+    patches of two and of more classes are comparable.
+
+    Parameters
+    ----------
+    logits
+        (N, K, H, W) of the teacher.
+    labels
+        (N, K): 1 where the class is present, none of a patch if nothing is known of it.
+    unreliable
+        Share of the pixels, those of largest entropy, that get no label (255).
+    """
+    present = labels.bool()
+    present = present | ~present.any(1, keepdim=True)
+    allowed = logits.float().masked_fill(~present[:, :, None, None], -torch.inf)
+    masks = allowed.argmax(1).to(torch.uint8)
+    if unreliable > 0:
+        p = allowed.softmax(1)
+        entropy = torch.special.entr(p).sum(1)
+        entropy = entropy / present.sum(1).clamp_min(2).log().view(-1, 1, 1)
+        # kthvalue, not quantile, which takes no more than 2 ** 24 numbers.
+        rank = max(1, round((1 - unreliable) * entropy.numel()))
+        limit = entropy.flatten().kthvalue(rank).values
+        masks = masks.masked_fill(entropy > limit, IGNORE)
+    return masks
