@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from napari_wsss.errors import CheckpointError, SettingsError
-from napari_wsss.models import ModelInfo, read_info
+from napari_wsss.models.info import ModelInfo
 from napari_wsss.settings import ClassifierSettings, SegmenterSettings
-from napari_wsss.training.loop import history_path
-from napari_wsss.training.state import read_state, state_path
 
 __all__ = ["EarlierRun", "earlier_run"]
 
@@ -66,6 +64,10 @@ def earlier_run(out: Path, model: type[S]) -> EarlierRun | None:
     CheckpointError
         If something else is there: a damaged state, or a file that is no model.
     """
+    # Here, so that what was found can be handed to a process without torch.
+    from napari_wsss.models import read_info
+    from napari_wsss.training.state import read_state, state_path
+
     if state_path(out).exists():
         state = read_state(out)
         if state is None:
@@ -91,6 +93,8 @@ def _settings(data: Any, model: type[S]) -> S | None:
 
 def _history(out: Path) -> tuple[dict[str, float], ...]:
     """Return the curves beside a model; none if they are gone, or of another program."""
+    from napari_wsss.training.loop import history_path
+
     try:
         rows = json.loads(history_path(out).read_text("utf-8"))
     except (OSError, ValueError):
