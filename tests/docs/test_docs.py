@@ -21,6 +21,7 @@ from napari_wsss import patches, samples, workflows
 from napari_wsss.classes import ClassTable
 from napari_wsss.cli.app import app
 from napari_wsss.cli.stages import MODELS
+from napari_wsss.models.registry import ModelEntry
 from napari_wsss.settings import EvaluationSettings, InferenceSettings
 from napari_wsss.workflows.project import ProjectFile
 
@@ -186,6 +187,8 @@ def test_toml_is_what_its_first_line_says(block):
     kind = block.splitlines()[0].removeprefix("# ").removesuffix(".toml")
     if kind == "classes":
         ClassTable.from_dict(data)
+    elif kind == "models":
+        assert [ModelEntry.model_validate(row) for row in data["model"]]
     elif kind in set(MODELS):
         if kind == "evaluation":
             InferenceSettings.from_dict(data.pop("inference", {}))
