@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     {"errors", "lazy"},
     {"classes", "files", "jobs", "settings"},
-    {"models", "slides", "evaluation", "samples"},
+    {"models", "slides", "evaluation", "samples", "recipes"},
     {"inference", "patches", "export"},
     {"cams"},
     {"training"},

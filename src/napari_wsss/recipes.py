@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
+from typing import Any
 
 from pydantic import Field
 
@@ -17,7 +18,10 @@ from napari_wsss.settings import (
     Settings,
 )
 
-__all__ = ["RECIPES", "Recipe", "recipe"]
+__all__ = ["RECIPES", "RECIPE_STAGES", "Recipe", "recipe"]
+
+#: The stages that a recipe has settings of.
+RECIPE_STAGES = ("classifier", "pseudo_masks", "segmenter")
 
 
 class Recipe(Settings):
@@ -27,6 +31,28 @@ class Recipe(Settings):
     classifier: ClassifierSettings = Field(description="Phase 1.")
     pseudo_masks: PseudoMaskSettings = Field(description="Pseudo masks.")
     segmenter: SegmenterSettings = Field(description="Phase 2.")
+
+    def with_values(self, stage: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a stage as plain data with `values` put over them.
+
+        Parameters
+        ----------
+        stage
+            One of `RECIPE_STAGES`.
+        values
+            What differs from the recipe; a nested table needs only what differs in it.
+        """
+        settings: Settings = getattr(self, stage)
+        return _merged(settings.model_dump(mode="json"), values)
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(below)
+    for key, value in above.items():
+        inner = result.get(key)
+        nested = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        result[key] = _merged(inner, value) if nested else value
+    return result
 
 
 _MLPS = Recipe(

@@ -7,7 +7,13 @@ import pytest
 from napari_wsss.cli.settings_text import commented_toml, settings_help
 from napari_wsss.cli.stages import MODELS, Stage, field_rows, read_settings
 from napari_wsss.errors import SettingsError
-from napari_wsss.settings import ClassifierSettings, InferenceSettings
+from napari_wsss.recipes import recipe
+from napari_wsss.settings import (
+    ClassifierSettings,
+    InferenceSettings,
+    PseudoMaskSettings,
+    SegmenterSettings,
+)
 
 
 @pytest.mark.parametrize("stage", list(Stage))
@@ -48,6 +54,22 @@ def test_changes_overrule_the_file_and_the_seed_both(tmp_path):
     assert (found.encoder.name, found.encoder.output_stride) == ("resnet18", 32)
     assert found.depths == (-2, -1)
     assert not found.pda.enabled
+
+
+def test_a_recipe_is_what_file_and_changes_are_put_over(tmp_path):
+    file = tmp_path / "s.toml"
+    file.write_text("epochs = 3\n[optimiser]\nencoder_lr = 0.001\n")
+    bundle = recipe("mlps").segmenter
+    found = read_settings(SegmenterSettings, file, ["noise.loss=gce"], 7, "mlps")
+    assert (found.epochs, found.seed, found.noise.loss) == (3, 7, "gce")
+    assert found.depth_weights == bundle.depth_weights
+    assert found.optimiser == bundle.optimiser.changed(encoder_lr=0.001)
+    assert read_settings(PseudoMaskSettings, None, None, recipe="mlps").method == "gradcam"
+
+
+def test_a_recipe_that_is_not_there_is_met_with_those_that_are():
+    with pytest.raises(SettingsError, match=r"no recipe 'mlsp'; use mlps or default.*mean 'mlps'"):
+        read_settings(ClassifierSettings, None, None, recipe="mlsp")
 
 
 def test_without_anything_the_defaults_hold():

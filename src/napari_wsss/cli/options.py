@@ -16,6 +16,7 @@ __all__ = [
     "Mpp",
     "Overwrite",
     "Quiet",
+    "RecipeName",
     "Seed",
     "SettingsFile",
 ]
@@ -26,6 +27,16 @@ SettingsFile = Annotated[
         "--settings",
         metavar="FILE",
         help="TOML file of settings; begin with what 'napari-wsss settings STAGE' prints.",
+        show_default=False,
+    ),
+]
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        metavar="NAME",
+        help="Settings to begin with: 'mlps', as published, or 'default', what measured best. "
+        "Give all three stages the same.",
         show_default=False,
     ),
 ]

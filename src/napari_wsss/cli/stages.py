@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from napari_wsss.errors import SettingsError, listed
+from napari_wsss.recipes import recipe as named
 from napari_wsss.settings import (
     ClassifierSettings,
     EvaluationSettings,
@@ -44,9 +45,13 @@ MODELS: Mapping[Stage, type[Settings]] = {
 
 
 def read_settings(
-    model: type[S], file: Path | None, changes: Sequence[str] | None, seed: int | None = None
+    model: type[S],
+    file: Path | None,
+    changes: Sequence[str] | None,
+    seed: int | None = None,
+    recipe: str | None = None,
 ) -> S:
-    """Return the settings of a command: defaults, then the file, then changes and seed.
+    """Return the settings of a command: recipe, then the file, then changes and seed.
 
     Parameters
     ----------
@@ -58,6 +63,8 @@ def read_settings(
         ``"key=value"`` with dots for nested keys; values are TOML, or text.
     seed
         Overrules all of them, if given.
+    recipe
+        What they begin with; by default the defaults.
 
     Raises
     ------
@@ -67,6 +74,9 @@ def read_settings(
     values = merged_values(file, changes)
     if seed is not None:
         values["seed"] = seed
+    if recipe is not None:
+        stage = next(stage for stage, of in MODELS.items() if of is model)
+        values = named(recipe).with_values(stage.replace("-", "_"), values)
     return validated(model, values, file)
 
 

@@ -17,6 +17,7 @@ from napari_wsss.cli.options import (
     Mpp,
     Overwrite,
     Quiet,
+    RecipeName,
     Seed,
     SettingsFile,
 )
@@ -62,6 +63,7 @@ def register(app: typer.Typer) -> None:
 def train_classifier(
     dataset: Dataset,
     out: ModelOut,
+    recipe: RecipeName = None,
     settings: SettingsFile = None,
     changes: Changes = None,
     seed: Seed = None,
@@ -78,7 +80,7 @@ def train_classifier(
     from napari_wsss.cli.stages import read_settings
     from napari_wsss.settings import ClassifierSettings
 
-    values = read_settings(ClassifierSettings, settings, changes, seed)
+    values = read_settings(ClassifierSettings, settings, changes, seed, recipe)
     from napari_wsss.patches import load_patches
     from napari_wsss.training import classifier_job
 
@@ -109,6 +111,7 @@ def pseudo_masks(
             show_default=False,
         ),
     ] = None,
+    recipe: RecipeName = None,
     settings: SettingsFile = None,
     changes: Changes = None,
     device: Device = "auto",
@@ -123,7 +126,7 @@ def pseudo_masks(
     from napari_wsss.cli.stages import read_settings
     from napari_wsss.settings import PseudoMaskSettings
 
-    values = read_settings(PseudoMaskSettings, settings, changes)
+    values = read_settings(PseudoMaskSettings, settings, changes, recipe=recipe)
     from napari_wsss.cams import pseudo_mask_job, pseudo_mask_quality
     from napari_wsss.cli.tables import quality_table
     from napari_wsss.models import load_classifier
@@ -182,6 +185,7 @@ def train_segmenter(
             show_default=False,
         ),
     ] = None,
+    recipe: RecipeName = None,
     settings: SettingsFile = None,
     changes: Changes = None,
     seed: Seed = None,
@@ -200,7 +204,7 @@ def train_segmenter(
     from napari_wsss.cli.stages import read_settings
     from napari_wsss.settings import SegmenterSettings
 
-    values = read_settings(SegmenterSettings, settings, changes, seed)
+    values = read_settings(SegmenterSettings, settings, changes, seed, recipe)
     from napari_wsss.cams import PseudoMasks
     from napari_wsss.patches import load_patches
     from napari_wsss.training import TrueMasks, read_corrections, segmenter_job

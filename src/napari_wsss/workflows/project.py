@@ -51,6 +51,7 @@ from napari_wsss.inference.result import result_path
 from napari_wsss.jobs import CancelToken, Event, Job, Log, run_job
 from napari_wsss.models import WsssModel, load_classifier, load_segmenter
 from napari_wsss.patches import PatchSet, cut_patches_job, load_patches
+from napari_wsss.recipes import RECIPE_STAGES, recipe
 from napari_wsss.settings import (
     ClassifierSettings,
     EvaluationSettings,
@@ -77,6 +78,7 @@ class _Part(BaseModel):
 class _Project(_Part):
     out: Path
     dataset: Path | None = None
+    recipe: str | None = None
     seed: int = Field(0, ge=0)
     mpp: float | None = Field(None, gt=0)
 
@@ -125,6 +127,7 @@ class ProjectFile(_Part):
             raise SettingsError(f"There is no project file {path}.") from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise SettingsError(f"{path} cannot be read as TOML: {error}") from error
+        data = _with_recipe(data)
         try:
             file = cls.model_validate(data)
         except ValidationError as error:
@@ -133,6 +136,22 @@ class ProjectFile(_Part):
         if (file.project.dataset is None) == (file.cut is None):
             raise SettingsError(f"{path}: give either project.dataset or a [cut] section.")
         return file
+
+
+def _with_recipe(data: dict[str, Any]) -> dict[str, Any]:
+    """Put what the file says of the stages over the recipe that it names."""
+    project = data.get("project")
+    name = project.get("recipe") if isinstance(project, dict) else None
+    if not isinstance(name, str):
+        return data
+    bundle = recipe(name)
+    written = {stage: data.get(stage, {}) for stage in RECIPE_STAGES}
+    stages = {
+        # What is no table is for the validation to refuse.
+        stage: bundle.with_values(stage, values) if isinstance(values, dict) else values
+        for stage, values in written.items()
+    }
+    return {**data, **stages}
 
 
 @dataclass

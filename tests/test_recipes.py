@@ -1,0 +1,49 @@
+"""Recipes: what they hold, and in projects."""
+
+from __future__ import annotations
+
+import pytest
+
+from napari_wsss.errors import SettingsError
+from napari_wsss.recipes import RECIPES, recipe
+from napari_wsss.workflows.project import ProjectFile
+
+
+def test_mlps_is_what_was_published():
+    found = recipe("mlps")
+    assert found.classifier.pda.enabled
+    assert not found.classifier.deep_supervision
+    assert found.pseudo_masks.method == "gradcam"
+    assert len(found.classifier.depths) == len(found.segmenter.depth_weights) == 3
+    assert found.segmenter.depth_weights == (0.2, 0.2, 0.6)
+    assert found.segmenter.gate_weight > 0
+    assert found.segmenter.noise.loss == "ce"
+    assert found.segmenter.teacher.decay == 0
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_stages_of_a_recipe_fit_together(name):
+    found = recipe(name)
+    if found.pseudo_masks.method == "heads":
+        assert found.classifier.deep_supervision
+    assert found.classifier.encoder.name == found.segmenter.encoder.name
+    assert type(found).from_dict(found.model_dump(mode="json")) == found
+
+
+def test_a_project_names_a_recipe_and_overrules_it(tmp_path):
+    path = tmp_path / "p.toml"
+    path.write_text(
+        '[project]\nout = "run"\ndataset = "patches"\nrecipe = "mlps"\n'
+        "[segmenter]\nepochs = 3\n[segmenter.noise]\nloss = 'sce'\n"
+    )
+    file = ProjectFile.read(path)
+    wanted = recipe("mlps").segmenter.changed(epochs=3)
+    assert file.segmenter == wanted.changed(noise=wanted.noise.changed(loss="sce"))
+    assert file.classifier == recipe("mlps").classifier
+
+
+def test_a_project_with_a_recipe_that_is_not_there_is_refused(tmp_path):
+    path = tmp_path / "p.toml"
+    path.write_text('[project]\nout = "run"\ndataset = "patches"\nrecipe = "best"\n')
+    with pytest.raises(SettingsError, match="no recipe 'best'; use mlps or default"):
+        ProjectFile.read(path)
