@@ -22,6 +22,7 @@ from napari_wsss.panels.support.layer_slide import layer_mpp, may_be_slide, slid
 from napari_wsss.panels.support.legend import Legend
 from napari_wsss.panels.support.live import LiveResult, Place, ViewCentre
 from napari_wsss.panels.support.looker import Looker
+from napari_wsss.panels.support.model_field import ModelField
 from napari_wsss.panels.support.panel import Panel
 from napari_wsss.panels.support.preferences import preferences
 from napari_wsss.settings import InferenceSettings
@@ -68,7 +69,7 @@ class SegmentPanel(Panel):
     def _build(self) -> None:
         self.slide = LayerChooser(self.viewer, may_be_slide)
         self.mpp = MppField("Micrometres per pixel of the slide, which its file does not say")
-        self.model = PathField("open", "Trained model", "Models (*.safetensors)")
+        self.model = ModelField("Choose one, or name a model file")
         self.model_mpp = MppField("Micrometres per pixel of the patches the model learned from")
         self.model_text = _small_label()
         self.folder = PathField("folder", "Folder of results")
@@ -197,7 +198,7 @@ class SegmentPanel(Panel):
         if problem is not None:
             return problem
         if self.model.path is None:
-            return "Choose a model: train one in Train segmenter, or name its file above."
+            return "Choose a model above, or train your own in Train segmenter."
         try:
             self.form.settings()
         except SettingsError:
