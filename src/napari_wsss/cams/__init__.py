@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from napari_wsss.lazy import on_first_use
 
 if TYPE_CHECKING:
-    from napari_wsss.cams.explain import FUSED, Explainer, Explanation
+    from napari_wsss.cams.explain import Explainer
+    from napari_wsss.cams.explanation import FUSED, Explanation
     from napari_wsss.cams.maps import depth_maps, fuse, scaled, supports_gradcam
     from napari_wsss.cams.pseudo_masks import generate_pseudo_masks, pseudo_mask_job
     from napari_wsss.cams.quality import pseudo_mask_quality, quality_job
@@ -32,7 +33,8 @@ __all__ = [
 __getattr__ = on_first_use(
     __name__,
     {
-        "explain": ("FUSED", "Explainer", "Explanation"),
+        "explain": ("Explainer",),
+        "explanation": ("FUSED", "Explanation"),
         "maps": ("depth_maps", "fuse", "scaled", "supports_gradcam"),
         "pseudo_masks": ("generate_pseudo_masks", "pseudo_mask_job"),
         "quality": ("pseudo_mask_quality", "quality_job"),
