@@ -170,6 +170,10 @@ class _TrainingSettings(Settings):
     )
 
 
+#: Channels that the joint head reduces each depth to.
+JOINT_WIDTH = 64
+
+
 class ClassifierSettings(_TrainingSettings):
     """Phase 1: the multi-label classifier whose CAMs become pseudo masks."""
 
@@ -181,10 +185,22 @@ class ClassifierSettings(_TrainingSettings):
     deep_supervision: bool = Field(
         False, description="Train a class head at every depth (needed for 'heads' maps)."
     )
+    joint_head: bool = Field(
+        False,
+        description="Train a class head on the joined features of all depths, at the resolution "
+        "of the shallowest (needed for 'joint' maps).",
+    )
     pda: PDASettings = Field(PDASettings(), description="Progressive Dropout Attention.")
     patience: int = Field(
         8, ge=1, description="Stop after so many epochs without a better validation score."
     )
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What a checkpoint says of the network, besides the encoder."""
+        common = {"depths": list(self.depths), "deep_supervision": self.deep_supervision}
+        # Left out where there is none, so that headers stay what they were.
+        return {**common, "joint_head": JOINT_WIDTH} if self.joint_head else common
 
 
 class ViewSettings(Settings):
@@ -233,7 +249,7 @@ class PretrainSettings(Settings):
         25, ge=0, description="Batches per epoch; 0 takes as many as the tiles fill."
     )
     batch_size: int = Field(
-        64,
+        32,
         ge=2,
         le=4096,
         description="Tiles per step; the others of a batch are what a tile is "
@@ -248,24 +264,34 @@ class PretrainSettings(Settings):
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random choice.")
     precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="'auto' takes bf16 where the processor or GPU computes in it."
+        "fp32",
+        description="'auto' takes bf16 where the processor or GPU computes in it, which is "
+        "quicker on a GPU only.",
     )
     encoder: EncoderSettings = Field(
         EncoderSettings(output_stride=32, upscale=1.0), description="The encoder to begin with."
     )
     views: ViewSettings = Field(ViewSettings(), description="The views of a tile.")
     optimiser: OptimiserSettings = Field(
-        OptimiserSettings(freeze_batch_norm=False), description="The optimiser."
+        OptimiserSettings(),
+        description="The optimiser; from 'random' weights set freeze_batch_norm = false.",
     )
 
 
 class PseudoMaskSettings(Settings):
     """How maps become pseudo masks."""
 
-    method: Literal["gradcam", "heads"] = Field(
-        "gradcam", description="Grad-CAM at every depth, or the class heads of every depth."
+    method: Literal["gradcam", "heads", "joint"] = Field(
+        "gradcam",
+        description="'gradcam' at every depth, the class 'heads' of every depth, or the 'joint' "
+        "head of all depths, which gives one mask.",
     )
     flips: bool = Field(False, description="Average the maps over the four flips.")
+    scales: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = Field(
+        (1.0,),
+        min_length=1,
+        description="Average the maps over the patch enlarged or reduced by these factors.",
+    )
     threshold: float = Field(
         0.0,
         ge=0,
@@ -353,6 +379,20 @@ class TeacherSettings(Settings):
         le=1,
         description="Share of those pixels, the teacher's most uncertain ones by entropy, that "
         "teach no class at first; it falls to 0 over the epochs.",
+    )
+    negatives: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Weight of the loss that says of unreliable pixels that they are none of the "
+        "classes that the teacher finds improbable; 0 is off.",
+    )
+    unlabelled_share: float = Field(
+        0.25,
+        ge=0,
+        lt=1,
+        description="Share of every batch that is drawn from unlabelled tiles, if there are any, "
+        "while the teacher labels them.",
     )
 
 

@@ -15,9 +15,9 @@ from napari_wsss.training.losses import (
     multi_layer_loss,
     presence_loss,
 )
-from napari_wsss.training.teacher import Teacher, teacher_labels
+from napari_wsss.training.teacher import Teacher, judged
 
-__all__ = ["Goal"]
+__all__ = ["Goal", "relabels"]
 
 
 class Goal:
@@ -59,18 +59,23 @@ class Goal:
         if exact is None:
             exact = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         share = self._share(masks, exact)
-        if self._relabels(epoch) and not bool(exact.all()):
-            masks, share = self._relabelled(images, masks, share, batch.labels, exact, epoch)
-        total = multi_layer_loss(
+        total = logits.new_zeros((), dtype=torch.float32)
+        if relabels(self._settings, epoch) and not bool(exact.all()):
+            masks, share, negatives = self._relabelled(
+                images, logits, batch._replace(targets=masks), exact, share, epoch
+            )
+            total = total + self._settings.teacher.negatives * negatives
+        total = total + multi_layer_loss(
             logits, masks, self._weights, kind=noise.loss, trusted=exact, share=share
         )
-        total = total + self._settings.gate_weight * F.multilabel_soft_margin_loss(
-            presence.float(), batch.labels
-        )
+        known = batch.labels.any(1)  # nothing is known of unlabelled tiles
+        if bool(known.any()):
+            gate = F.multilabel_soft_margin_loss(presence.float()[known], batch.labels[known])
+            total = total + self._settings.gate_weight * gate
         if noise.absent_weight > 0:
-            total = total + noise.absent_weight * absent_loss(
-                logits, batch.labels, torch.ones_like(logits[:, 0], dtype=torch.bool)
-            )
+            everywhere = torch.ones_like(masks[:, 0], dtype=torch.bool)
+            possible = batch.labels[:, :, None, None]
+            total = total + noise.absent_weight * absent_loss(logits, possible, everywhere)
         if noise.presence_weight > 0:
             total = total + noise.presence_weight * presence_loss(logits, batch.labels)
         return total
@@ -86,35 +91,46 @@ class Goal:
         # True masks and masks of one label are equal at all depths but where these are ignored.
         return torch.where(exact.view(-1, 1, 1), 1.0, agreement)
 
-    def _relabels(self, epoch: int) -> bool:
-        """Whether the teacher's labels replace pseudo masks in `epoch`."""
-        settings = self._settings
-        first = settings.teacher.relabel_from * settings.epochs
-        return self._teacher is not None and epoch >= first and settings.teacher.relabel_from < 1
-
     def _relabelled(
         self,
         images: Tensor,
-        masks: Tensor,
-        share: Tensor | None,
-        labels: Tensor,
+        logits: Tensor,
+        batch: Batch,
         exact: Tensor,
+        share: Tensor | None,
         epoch: int,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return masks, and how much their pixels count, with the teacher's labels put in."""
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Put the teacher's labels in.
+
+        Returns
+        -------
+        tuple
+            Masks (N, D, H, W); how much their pixels count; and the loss of the classes that
+            it finds improbable where it is unreliable.
+        """
         assert self._teacher is not None
+        assert batch.targets is not None
         doubtful = (~exact).nonzero()[:, 0]
+        labels = batch.labels[doubtful]
         with torch.no_grad():
-            logits, _ = self._teacher.model(images[doubtful])
+            seen, _ = self._teacher.model(images[doubtful])
         # As in U2PL, fewer and fewer pixels are unreliable.
         left = 1 - epoch / self._settings.epochs
-        found = teacher_labels(logits, labels[doubtful], self._settings.teacher.unreliable * left)
-        # What no depth has a class for, glass, stays without one.
-        nothing = (masks[doubtful] == IGNORE).all(1)
-        found = found.masked_fill(nothing, IGNORE)
-        masks = masks.clone()
-        masks[doubtful] = found[:, None]
+        found = judged(seen, labels, self._settings.teacher.unreliable * left)
+        # Where the pseudo masks of a labelled patch have no class there is glass.
+        glass = (batch.targets[doubtful] == IGNORE).all(1) & labels.any(1).view(-1, 1, 1)
+        masks = batch.targets.clone()
+        masks[doubtful] = found.masks.masked_fill(glass, IGNORE)[:, None]
         if share is not None:
-            share = share.clone()
-            share[doubtful] = 1.0
-        return masks, share
+            share = share.index_fill(0, doubtful, 1.0)
+        negatives = logits.new_zeros((), dtype=torch.float32)
+        if self._settings.teacher.negatives > 0:
+            where = (found.masks == IGNORE) & ~glass
+            negatives = absent_loss(logits[doubtful], found.possible, where)
+        return masks, share, negatives
+
+
+def relabels(settings: SegmenterSettings, epoch: int) -> bool:
+    """Whether the teacher's labels replace pseudo masks in `epoch` (from 0)."""
+    first = settings.teacher.relabel_from
+    return first < 1 and epoch >= first * settings.epochs

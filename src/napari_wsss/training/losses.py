@@ -97,8 +97,8 @@ def depth_agreement(masks: Tensor) -> Tensor:
     return (masks == masks[:, -1:]).float().mean(1)
 
 
-def absent_loss(logits: Tensor, labels: Tensor, where: Tensor) -> Tensor:
-    """Return the mean of ``-log(1 - sum of p over absent classes)`` over some pixels.
+def absent_loss(logits: Tensor, possible: Tensor, where: Tensor) -> Tensor:
+    """Return the mean of ``-log(1 - sum of p over impossible classes)`` over some pixels.
 
     That a patch does not have a class is certain of each of its pixels, whatever is doubtful
     of them (the complementary labels of Ishida et al. 2017; the negatives of unreliable
@@ -108,17 +108,18 @@ def absent_loss(logits: Tensor, labels: Tensor, where: Tensor) -> Tensor:
     ----------
     logits
         (N, K, H, W).
-    labels
-        (N, K): 1 where the class is present.
+    possible
+        Classes that a pixel may be of, to be broadcast to (N, K, H, W). Pixels without any
+        do not count.
     where
-        (N, H, W) bool: the pixels that count. Patches without any label do not.
+        (N, H, W) bool: the pixels that count.
     """
     logits = logits.float()
-    present = labels.bool()
-    where = where & present.any(1).view(-1, 1, 1)
-    # A patch without a label would give infinity, which no weight turns into 0.
-    kept = present | ~present.any(1, keepdim=True)
-    allowed = logits.masked_fill(~kept[:, :, None, None], -torch.inf).logsumexp(1)
+    possible = possible.bool().expand_as(logits)
+    some = possible.any(1)
+    # A pixel without any would give infinity, which no weight turns into 0.
+    allowed = logits.masked_fill(~(possible | ~some[:, None]), -torch.inf).logsumexp(1)
+    where = where & some
     loss = logits.logsumexp(1) - allowed
     return (loss * where).sum() / where.sum().clamp_min(1)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from napari_wsss.patches import PatchSet, check_trainable_job
 from napari_wsss.settings import SegmenterSettings
 from napari_wsss.training.augment import augment
 from napari_wsss.training.batches import Batch, PatchLoader, draw
-from napari_wsss.training.goal import Goal
+from napari_wsss.training.goal import Goal, relabels
 from napari_wsss.training.group import Group
 from napari_wsss.training.held_out import segment_held_out
 from napari_wsss.training.loop import Phase, Validation, fingerprint, fit, step_seed
@@ -32,6 +33,7 @@ from napari_wsss.training.targets import (
     with_corrections,
 )
 from napari_wsss.training.teacher import Teacher
+from napari_wsss.training.unlabelled import check_unlabelled, mixed_order, with_tiles
 
 __all__ = [
     "check_targets",
@@ -48,6 +50,7 @@ def train_segmenter(
     settings: SegmenterSettings | None = None,
     *,
     corrections: PatchSet | None = None,
+    unlabelled: PatchSet | None = None,
     device: str = "auto",
     overwrite: bool = False,
     processes: int = 1,
@@ -73,6 +76,9 @@ def train_segmenter(
     corrections
         Corrected patches with masks (see `read_corrections`) that are trained on too, by
         their true masks.
+    unlabelled
+        Tiles without labels (see `read_unlabelled`) that are learnt from the mean teacher's
+        labels; the settings must have one (``teacher.relabel_from``).
     device, overwrite, processes, on_event, cancel
         As in `train_classifier`. The decoder's batch norms use the statistics of one
         process's share of a batch, on CUDA those of all.
@@ -96,6 +102,7 @@ def train_segmenter(
         Path(out),
         settings,
         corrections=corrections,
+        unlabelled=unlabelled,
         device=device,
         overwrite=overwrite,
         processes=processes,
@@ -111,6 +118,7 @@ def segmenter_job(
     settings: SegmenterSettings | None = None,
     *,
     corrections: PatchSet | None = None,
+    unlabelled: PatchSet | None = None,
     device: str = "auto",
     overwrite: bool = False,
     processes: int = 1,
@@ -127,6 +135,7 @@ def segmenter_job(
         check_targets(patches, targets, settings)
         patches, targets = with_corrections(patches, targets, corrections)
     check_targets(patches, targets, settings)
+    check_unlabelled(unlabelled, settings)
     checked = replace(patches, masks=None)  # true masks are not even opened
     if isinstance(targets, TrueMasks):
         checked = replace(targets.patches, labels=patches.labels)
@@ -136,6 +145,7 @@ def segmenter_job(
         "targets": targets,
         "out": out,
         "settings": settings,
+        "tiles": unlabelled,
     }
     work["overwrite"] = overwrite
     model: WsssModel
@@ -154,6 +164,7 @@ def _train(
     targets: Targets,
     out: Path,
     settings: SegmenterSettings,
+    tiles: PatchSet | None,
     *,
     device: str,
     overwrite: bool,
@@ -174,13 +185,24 @@ def _train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = Segmenter(info)
-    loader = PatchLoader(train, targets, exact_targets(train, targets))
+    exact, n, n_tiles = (
+        exact_targets(train, targets),
+        len(train),
+        0 if tiles is None else len(tiles),
+    )
+    loader = PatchLoader(
+        *with_tiles(train, targets, targets.depths, tiles),
+        np.concatenate([exact, np.zeros(n_tiles, bool)]),
+    )
     held_loader = None if held is None else PatchLoader(held, targets)
-    steps = settings.steps_per_epoch or -(-len(train) // settings.batch_size)
+    steps = settings.steps_per_epoch or -(-n // settings.batch_size)
 
     def batches(epoch: int) -> Iterator[Batch]:
         seed = step_seed(settings.seed, epoch)
         order = draw(train.labels, settings.batch_size, steps, settings.balance, seed)
+        if n_tiles and relabels(settings, epoch):
+            share = settings.teacher.unlabelled_share
+            order = mixed_order(order, n, n_tiles, share, seed)
         return loader.batches(group.part(order))
 
     teacher = Teacher(settings.teacher.decay) if settings.teacher.decay > 0 else None
@@ -200,11 +222,12 @@ def _train(
 
     score = {"targets": "target_miou", "labels": "label_f1", "last": ""}[settings.choose_by]
 
-    count = f"{len(train)} patches" + ("" if held is None else f", {len(held)} held out")
+    count = f"{n} patches" + ("" if held is None else f", {len(held)} held out")
+    count += f", and {n_tiles} unlabelled tiles" if n_tiles else ""
     yield Log(f"Training the segmenter from {targets.supervision} on {count}")
     stage = f"Segmenter ({targets.supervision})"
     phase = Phase(stage, batches, steps, loss, validate, score, teacher=teacher)
-    mark = segmenter_mark(patches, targets, settings)
+    mark = segmenter_mark(patches, targets, settings, tiles)
     return (
         yield from fit(
             model,
@@ -220,10 +243,16 @@ def _train(
     )
 
 
-def segmenter_mark(patches: PatchSet, targets: Targets, settings: SegmenterSettings) -> str:
+def segmenter_mark(
+    patches: PatchSet,
+    targets: Targets,
+    settings: SegmenterSettings,
+    tiles: PatchSet | None = None,
+) -> str:
     """Return the fingerprint of a run; an unfinished one with the same is gone on with."""
+    more = () if tiles is None else (tiles.fingerprint,)
     return fingerprint(
-        "segmenter", patches.fingerprint, targets.fingerprint, settings.model_dump_json()
+        "segmenter", patches.fingerprint, targets.fingerprint, settings.model_dump_json(), *more
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from napari_wsss.classes import IGNORE
 
-__all__ = ["Teacher", "teacher_labels"]
+__all__ = ["Judgement", "Teacher", "judged"]
+
+#: Classes below this probability of the teacher are negatives of an unreliable pixel.
+_IMPROBABLE = 0.1
 
 
 class Teacher:
@@ -61,9 +64,24 @@ class Teacher:
         self._average.load_state_dict(state)
 
 
+class Judgement(NamedTuple):
+    """What a teacher says of patches.
+
+    Attributes
+    ----------
+    masks
+        (N, H, W) uint8 class indices; 255 where it is too uncertain.
+    possible
+        (N, K, H, W) bool: the classes that it does not find improbable.
+    """
+
+    masks: Tensor
+    possible: Tensor
+
+
 @torch.no_grad()
-def teacher_labels(logits: Tensor, labels: Tensor, unreliable: float) -> Tensor:
-    """Return the teacher's labels of patches, (N, H, W), restricted to the classes they have.
+def judged(logits: Tensor, labels: Tensor, unreliable: float) -> Judgement:
+    """Return the teacher's labels of patches, restricted to the classes that these have.
 
     Pixels are reliable or not by the entropy of the teacher's probabilities, as in U2PL
     (Wang et al. 2022, section 3.2); here the probabilities of classes that the patch does not
@@ -77,18 +95,18 @@ def teacher_labels(logits: Tensor, labels: Tensor, unreliable: float) -> Tensor:
     labels
         (N, K): 1 where the class is present, none of a patch if nothing is known of it.
     unreliable
-        Share of the pixels, those of largest entropy, that get no label (255).
+        Share of the pixels, those of largest entropy, that get no label.
     """
     present = labels.bool()
     present = present | ~present.any(1, keepdim=True)
     allowed = logits.float().masked_fill(~present[:, :, None, None], -torch.inf)
-    masks = allowed.argmax(1).to(torch.uint8)
+    p = allowed.softmax(1)
+    masks = p.argmax(1).to(torch.uint8)
     if unreliable > 0:
-        p = allowed.softmax(1)
         entropy = torch.special.entr(p).sum(1)
         entropy = entropy / present.sum(1).clamp_min(2).log().view(-1, 1, 1)
         # kthvalue, not quantile, which takes no more than 2 ** 24 numbers.
         rank = max(1, round((1 - unreliable) * entropy.numel()))
         limit = entropy.flatten().kthvalue(rank).values
         masks = masks.masked_fill(entropy > limit, IGNORE)
-    return masks
+    return Judgement(masks, p >= _IMPROBABLE)
