@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from accuracy_rows import MIN_SHARE, ROWS, SETS, SIZE_PX, DataSet, Row
 from accuracy_table import Results, render
 from filelock import FileLock
@@ -43,6 +42,7 @@ from napari_wsss.models import WsssModel
 from napari_wsss.patches import PatchSet, cut_patches
 from napari_wsss.settings import InferenceSettings, Settings
 from napari_wsss.training import TrueMasks
+from napari_wsss.training.unlabelled import unlabelled
 from napari_wsss.workflows.measure import predict_image
 
 FOLDS = 2
@@ -98,10 +98,11 @@ class Bench:
     def run(self, key: str, results: Results) -> None:
         """Train and measure a row unless that is done."""
         row, place = ROWS[key], f"{self.name}/{self.fold}/{self.seed}/{key}"
-        patches = self.patches()
-        stages = Stages(self.out / self.name, patches)
-        made = stages.of(row, self.seed)
-        mark = stages.mark(made)
+        patches = flipped(self.patches(), row.flipped, self.seed)
+        stages = Stages(self.out / self.name, patches, row, self.seed)
+        made = stages.made()
+        mark = f"{stages.folder(made[-1]).name}{'' if row.gate else ' no gate'}"
+        mark += " flips" if row.flips else ""
         if results.get(place, mark) is not None:
             return
         print(f"{place} ...", flush=True)
@@ -113,7 +114,7 @@ class Bench:
                 found, seconds[stage.kind] = stages.make(stage, found)
             if stage.kind == "pseudo masks":
                 quality = stages.quality(stage, found)
-        counts = self.measure(found)
+        counts = self.measure(found, row)
         entry = {"mark": mark, "patches": len(patches), "seconds": seconds, "counts": counts}
         if quality is not None:
             entry["quality"] = quality
@@ -146,10 +147,10 @@ class Bench:
             return sorted((self.test / self.set.images).glob("*.png"))
         return folds_of(self.set, self.data)[int(self.fold)]
 
-    def measure(self, model: WsssModel) -> dict[str, list[list[int]]]:
+    def measure(self, model: WsssModel, row: Row) -> dict[str, list[list[int]]]:
         """Return the confusion counts of every test image, under both protocols."""
-        torch.set_num_threads(max(1, torch.get_num_threads()))
-        engine = Engine(model, InferenceSettings(precision="fp32"), device="cpu")
+        how = InferenceSettings(precision="fp32", gate=row.gate)
+        engine = Engine(model, how, device="cpu", flips=row.flips)
         side, k = model.info.patch_size_px, len(self.set.classes)
         counts: dict[str, list[list[int]]] = {"predicted_gate": [], "oracle_labels": []}
         for path in self.images():
@@ -161,6 +162,15 @@ class Bench:
                 matrix = ConfusionMatrix(k).update(truth, prediction.labels(allowed))
                 counts[protocol].append(matrix.counts.ravel().tolist())
         return counts
+
+
+def flipped(patches: PatchSet, share: float, seed: int) -> PatchSet:
+    """Return a set in which a share of the labels is wrong; every patch keeps one at least."""
+    if share == 0:
+        return patches
+    wrong = np.random.default_rng(seed).random(patches.labels.shape) < share
+    labels = patches.labels ^ wrong
+    return replace(patches, labels=np.where(labels.any(1, keepdims=True), labels, patches.labels))
 
 
 def folds_of(data: DataSet, root: Path) -> list[list[Path]]:
@@ -210,33 +220,40 @@ class Stage:
 
 
 class Stages:
-    """The stages of one patch set, kept in folders with what they were made from."""
+    """The stages of a row, kept in folders with what they were made from.
 
-    def __init__(self, root: Path, patches: PatchSet):
+    Parameters
+    ----------
+    root
+        Folder of the set.
+    patches
+        The training patches, with masks.
+    row, seed
+        What is trained.
+    """
+
+    def __init__(self, root: Path, patches: PatchSet, row: Row, seed: int):
         self.root = root / "stages"
-        self.patches = patches
+        self.patches, self.row, self.seed = patches, row, seed
         self.unmasked = replace(patches, masks=None)  # so that no weak row can look
+        rng = np.random.default_rng(seed)
+        images = rng.permutation(sorted(set(patches.groups)))[: row.true_masks]
+        self.masked = np.isin(patches.groups, images)
 
-    def of(self, row: Row, seed: int) -> list[Stage]:
-        """Return the stages of a row, each made from the one before."""
-        settings = row.settings(seed)
-        first = self.patches.fingerprint
-        if row.targets == "true masks":
+    def made(self) -> list[Stage]:
+        """Return the stages of the row, each made from the one before."""
+        settings, first = self.row.settings(self.seed), self.patches.fingerprint
+        if self.row.targets == "true masks":
             return [Stage("segmenter", settings.segmenter, (first, "true masks"))]
+        besides = [f"{self.row.true_masks} true masks"] if self.row.true_masks else []
+        if self.row.unlabelled:
+            return [Stage("segmenter", settings.segmenter, (first, *besides, "unlabelled"))]
         stages = [Stage("classifier", settings.classifier, (first,))]
-        if row.model == "classifier":
+        if self.row.model == "classifier":
             return stages
         stages.append(Stage("pseudo masks", settings.pseudo_masks, (self.folder(stages[0]).name,)))
-        last = (self.folder(stages[1]).name, *self.extra(row, seed))
+        last = (self.folder(stages[1]).name, *besides)
         return [*stages, Stage("segmenter", settings.segmenter, last)]
-
-    def extra(self, row: Row, seed: int) -> tuple[str, ...]:
-        """Return what the segmenter learns from besides pseudo masks."""
-        return ()
-
-    def mark(self, stages: list[Stage]) -> str:
-        """Return what identifies the last stage, and so all before it."""
-        return self.folder(stages[-1]).name
 
     def folder(self, stage: Stage) -> Path:
         """Return the folder of a stage: an earlier one of the same inputs, or a new one.
@@ -282,10 +299,16 @@ class Stages:
         how = {"device": "cpu", "overwrite": True, "on_event": show}
         if stage.kind == "classifier":
             return wsss.train_classifier(self.unmasked, out, stage.settings, **how)
-        if before is None:
+        if self.row.targets == "true masks":
             targets = TrueMasks(self.patches)
             return wsss.train_segmenter(self.patches, targets, out, stage.settings, **how)
-        return wsss.train_segmenter(self.unmasked, before, out, stage.settings, **how)
+        masked, others = self.patches.subset(self.masked), self.unmasked.subset(~self.masked)
+        if self.row.unlabelled:
+            how["unlabelled"] = unlabelled(others)
+            return wsss.train_segmenter(masked, TrueMasks(masked), out, stage.settings, **how)
+        if self.row.true_masks:
+            how["corrections"] = masked
+        return wsss.train_segmenter(others, before, out, stage.settings, **how)
 
     def _load(self, stage: Stage, folder: Path) -> Any:
         loaders: dict[str, Callable[[], Any]] = {

@@ -72,6 +72,14 @@ class Row:
         Changes of the recipe's settings, as the settings take them.
     true_masks
         Training images whose patches carry their true masks besides.
+    unlabelled
+        The other images have no labels, instead of pseudo masks.
+    flipped
+        Share of the patch labels that are turned round at random.
+    gate
+        Whether the gate removes classes at prediction.
+    flips
+        Whether predictions are averaged over the four flips.
     """
 
     title: str
@@ -82,6 +90,10 @@ class Row:
     pseudo_masks: Mapping[str, Any] = field(default_factory=dict)
     segmenter: Mapping[str, Any] = field(default_factory=dict)
     true_masks: int = 0
+    unlabelled: bool = False
+    flipped: float = 0.0
+    gate: bool = True
+    flips: bool = False
 
     def settings(self, seed: int) -> Recipe:
         """Return the settings of all stages for one seed and the common budget."""
@@ -93,8 +105,46 @@ class Row:
         )
 
 
+_EMA = {"decay": 0.97}
+_RELABEL = {**_EMA, "relabel_from": 0.35}
+_LAST: dict[str, Any] = {"choose_by": "last"}
+_SEMI = {**_LAST, "teacher": {**_RELABEL, "negatives": 0.5}}
+
 ROWS: Mapping[str, Row] = {
     "full": Row("full supervision (true masks)", targets="true masks"),
     "cam": Row("CAM only (deepest map)", model="classifier"),
     "mlps": Row("recipe `mlps`"),
+    "default": Row("recipe `default`", base="default"),
+    # What the parts of mlps are worth.
+    "mlps-no-pda": Row("mlps without PDA", classifier={"pda": {"enabled": False}}),
+    "mlps-deepest": Row("mlps, deepest masks alone", segmenter={"depth_weights": (0, 0, 1)}),
+    "mlps-no-gate": Row("mlps without the gate", gate=False),
+    "mlps-flips": Row("mlps, predictions averaged over flips", flips=True),
+    # Phase 2 beyond it, on the same pseudo masks.
+    "weight": Row("mlps + agreement weighs", segmenter={"noise": {"disagreement": "weight"}}),
+    "ignore": Row("mlps + disagreement ignored", segmenter={"noise": {"disagreement": "ignore"}}),
+    "gce": Row("mlps + generalised cross-entropy", segmenter={"noise": {"loss": "gce"}}),
+    "sce": Row("mlps + symmetric cross-entropy", segmenter={"noise": {"loss": "sce"}}),
+    "absent": Row("mlps + certain negatives", segmenter={"noise": {"absent_weight": 0.5}}),
+    "presence": Row("mlps + presence of classes", segmenter={"noise": {"presence_weight": 0.5}}),
+    "last": Row("mlps, last epoch kept", segmenter=_LAST),
+    "by-labels": Row("mlps, epoch chosen by labels", segmenter={"choose_by": "labels"}),
+    "ema": Row("mlps + average of weights", segmenter={**_LAST, "teacher": _EMA}),
+    "relabel": Row("mlps + teacher relabels", segmenter={**_LAST, "teacher": _RELABEL}),
+    "u2pl": Row("mlps + teacher relabels, unreliable pixels as negatives", segmenter=_SEMI),
+    # A few true masks, and wrong labels.
+    **{
+        f"true-{n}": Row(f"mlps + true masks of {n} image{'s' * (n > 1)}", true_masks=n)
+        for n in (1, 5, 10)
+    },
+    **{
+        f"semi-{n}": Row(
+            f"true masks of {n} images, the others unlabelled",
+            true_masks=n,
+            unlabelled=True,
+            segmenter=_SEMI,
+        )
+        for n in (5, 10)
+    },
+    "flipped": Row("mlps, 10 % of the labels flipped", flipped=0.1),
 }
