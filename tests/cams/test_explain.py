@@ -123,7 +123,7 @@ def test_probabilities_are_those_of_the_classifier(classifier, image):
     small = np.ascontiguousarray(image[:40, :48])  # no larger than a training patch
     x = torch.from_numpy(small).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
-        expected = torch.sigmoid(classifier(x)[-1])[0].numpy()
+        expected = torch.sigmoid(classifier(x).logits[-1])[0].numpy()
     found = Explainer(classifier, PseudoMaskSettings(precision="fp32")).explain(small)
     np.testing.assert_allclose(found.probabilities, expected, atol=1e-4)
     assert found.label.tolist() == [bool(p > 0.1 or p == expected.max()) for p in expected]

@@ -24,7 +24,7 @@ def textbook_maps(model, images, wanted):
             kept = {}
             handle = module.register_forward_hook(lambda _, __, out, kept=kept: kept.update(f=out))
             x = images[n : n + 1].clone().requires_grad_()
-            logit = model(x)[-1][0, k]
+            logit = model(x).logits[-1][0, k]
             handle.remove()
             (gradient,) = torch.autograd.grad(logit, kept["f"])
             cam = (gradient.mean((2, 3), keepdim=True) * kept["f"]).sum(1, keepdim=True)
@@ -102,6 +102,38 @@ def test_one_depth_needs_no_backward_pass(make_classifier, monkeypatch):
     monkeypatch.setattr(torch.autograd, "grad", lambda *_, **__: pytest.fail("backward pass"))
     maps = depth_maps(model, torch.rand(4, 3, 32, 32), WANTED, method="gradcam")
     assert [tuple(m.shape) for m in maps] == [(4, 3, 32, 32)]
+
+
+def test_scales_are_averaged(make_classifier):
+    model = make_classifier(joint_head=8)
+    images = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    wanted = torch.ones(2, 3, dtype=torch.bool)
+    large = F.interpolate(images, (48, 72), mode="bilinear", align_corners=False)
+    with torch.no_grad():
+        views = [
+            F.interpolate(model.joint_map(model.features(x)), (32, 48), mode="bilinear")
+            for x in (images, large)
+        ]
+    assert not torch.allclose(*views)
+    (found,) = depth_maps(model, images, wanted, method="joint", scales=(1.0, 1.5))
+    torch.testing.assert_close(found, (views[0] + views[1]) / 2)
+
+
+def test_the_joint_head_gives_one_map(make_classifier):
+    model = make_classifier(joint_head=8)
+    torch.nn.init.normal_(model.joint.classes.weight, std=1.0)
+    images = torch.rand(4, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    (found,) = depth_maps(model, images, WANTED, method="joint")
+    assert torch.equal(torch.isfinite(found).all(3).all(2), WANTED)
+    with torch.no_grad():
+        logits = model.dense(images).logits
+    absent = ~WANTED[:, :, None, None]
+    torch.testing.assert_close(found, logits.masked_fill(absent, -torch.inf))
+
+
+def test_joint_maps_need_a_joint_head(classifier):
+    with pytest.raises(ModelError, match="joint_head = true"):
+        depth_maps(classifier, torch.rand(1, 3, 32, 32), WANTED[:1], method="joint")
 
 
 @pytest.mark.parametrize("method", ["gradcam", "heads"])

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from napari_wsss.errors import ModelError
 from napari_wsss.models import Classifier
 from napari_wsss.models.classifier import progressive_dropout_attention
 
@@ -85,9 +86,9 @@ def test_attention_multiplies_the_deepest_features(classifier):
         weight = classifier.heads[-1].weight
         attention = progressive_dropout_attention(deepest, weight, 0.7)
         expected = F.conv2d(deepest * attention, weight).mean((2, 3))
-        torch.testing.assert_close(classifier(x, mu=0.7)[-1], expected)
+        torch.testing.assert_close(classifier(x, mu=0.7).logits[-1], expected)
         plain = F.conv2d(deepest, weight).mean((2, 3))
-        torch.testing.assert_close(classifier(x)[-1], plain)
+        torch.testing.assert_close(classifier(x).logits[-1], plain)
     assert not torch.allclose(expected, plain)
 
 
@@ -98,7 +99,7 @@ def test_heads_have_no_bias_and_their_map_is_the_cam(make_info):
     with torch.no_grad():
         x = torch.rand(1, 3, 64, 64)
         maps = model.head_maps(model.features(x))
-        for logits, m in zip(model(x), maps, strict=True):
+        for logits, m in zip(model(x).logits, maps, strict=True):
             torch.testing.assert_close(logits, m.mean((2, 3)))
     assert [m.shape[-1] for m in maps] == [8, 4]
 
@@ -112,3 +113,25 @@ def test_dense_output_is_the_mean_of_the_maps_at_input_size(make_info):
     large = [F.interpolate(m, (48, 80), mode="bilinear") for m in maps]
     torch.testing.assert_close(dense.logits, (large[0] + large[1]) / 2)
     torch.testing.assert_close(dense.presence, maps[-1])
+
+
+def test_the_joint_head_sees_all_depths_at_the_shallowest_resolution(make_info):
+    model = Classifier(make_info(depths=[-3, -2, -1], joint_head=8)).eval()
+    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    features = [f.detach().requires_grad_() for f in model.features(x)]
+    joint = model.joint_map(features)
+    assert joint.shape == (2, len(model.classes), *features[0].shape[-2:])
+    joint.square().sum().backward()
+    assert all(bool(f.grad.abs().sum() > 0) for f in features)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x).joint, joint.detach())
+        dense = model.dense(x)
+        large = F.interpolate(joint.detach(), (64, 64), mode="bilinear", align_corners=False)
+        torch.testing.assert_close(dense.logits, large)
+        torch.testing.assert_close(dense.presence, model.head_maps(model.features(x))[-1])
+
+
+def test_without_a_joint_head_there_is_no_joint_map(classifier):
+    assert classifier(torch.rand(1, 3, 64, 64)).joint is None
+    with pytest.raises(ModelError, match="joint_head = true"):
+        classifier.joint_map(classifier.features(torch.rand(1, 3, 64, 64)))

@@ -59,6 +59,16 @@ def test_it_learns_to_tell_two_tissues_apart(make_patches, tmp_path, classifier_
     assert steps == list(range(1, 25))
 
 
+def test_the_joint_head_learns_with_the_others(patches, tmp_path, classifier_settings):
+    settings = classifier_settings(epochs=2, joint_head=True)
+    model = train_classifier(patches, tmp_path / "c.safetensors", settings)
+    torch.manual_seed(settings.seed)
+    untrained = Classifier(model.info)
+    assert model.info.architecture["joint_head"] == 64
+    for name, value in model.joint.named_parameters():
+        assert not torch.equal(value, untrained.joint.get_parameter(name)), name
+
+
 def test_the_best_epoch_is_kept(patches, tmp_path, classifier_settings, monkeypatch):
     scores = iter([0.4, 0.9, 0.9, 0.2])
     seen = []
@@ -153,13 +163,13 @@ def test_numbers_that_are_none_stop_the_run(
     calls = []
 
     def broken(self, x, mu=None):
-        logits = forward(self, x, mu)
+        found = forward(self, x, mu)
         calls.append(self.training)
         if not self.training or sum(calls) < 4:
-            return logits
-        if where == "loss":
-            return [one * torch.nan for one in logits]
-        return [torch.sqrt(one * 0) for one in logits] if where == "gradient" else logits
+            return found
+        worse = torch.nan if where == "loss" else 0
+        logits = [one * worse for one in found.logits]
+        return found._replace(logits=[one if worse else one.sqrt() for one in logits])
 
     def overflow(self):
         step(self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -12,7 +12,15 @@ from torch import Tensor
 from napari_wsss.errors import ModelError
 from napari_wsss.models import Classifier
 
-__all__ = ["depth_maps", "fuse", "gradcam_maps", "head_maps", "scaled", "supports_gradcam"]
+__all__ = [
+    "depth_maps",
+    "fuse",
+    "gradcam_maps",
+    "head_maps",
+    "joint_maps",
+    "scaled",
+    "supports_gradcam",
+]
 
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
 
@@ -24,6 +32,7 @@ def depth_maps(
     *,
     method: str,
     flips: bool = False,
+    scales: Sequence[float] = (1.0,),
     relative: bool = False,
 ) -> list[Tensor]:
     """Return the class maps of every depth at image size.
@@ -37,9 +46,11 @@ def depth_maps(
     wanted
         (N, K) bool: classes to compute; the maps of all others are minus infinity.
     method
-        ``"gradcam"`` or ``"heads"``.
+        ``"gradcam"``, ``"heads"`` or ``"joint"``.
     flips
         Average over the four flips.
+    scales
+        Average over the images enlarged (above 1) or reduced by these factors.
     relative
         Leave out one backward pass: at all depths but the deepest the maps of a patch are
         then right up to a term that its wanted classes share, which is enough for the
@@ -48,32 +59,44 @@ def depth_maps(
     Returns
     -------
     list of Tensor
-        Per depth, shallow to deep, (N, K, H, W). Values are signed: the negative part,
-        which a displayed CAM cuts off, still orders the classes where all are weak.
+        Per depth, shallow to deep, (N, K, H, W); one for the joint head. Values are signed:
+        the negative part, which a displayed CAM cuts off, still orders the classes where all
+        are weak.
 
     Raises
     ------
     ModelError
-        If heads are asked for and the classifier was trained with one only, or Grad-CAM of
-        an encoder whose features do not lie on the way to the class logits.
+        If heads are asked for that the classifier was trained without, or Grad-CAM of an
+        encoder whose features do not lie on the way to the class logits.
     """
     methods: dict[str, Callable[[Classifier, Tensor, Tensor], list[Tensor]]] = {
         "gradcam": partial(gradcam_maps, relative=relative),
         "heads": head_maps,
+        "joint": joint_maps,
     }
     compute = methods[method]
     size = images.shape[-2:]
     total: list[Tensor] = []
-    for axes in _FLIPS if flips else _FLIPS[:1]:
-        flipped = images.flip(axes) if axes else images
+    views = [(scale, axes) for scale in scales for axes in (_FLIPS if flips else _FLIPS[:1])]
+    for scale, axes in views:
+        viewed = _resized(images, scale)
+        viewed = viewed.flip(axes) if axes else viewed
         maps = [
             F.interpolate(m, size, mode="bilinear", align_corners=False)
-            for m in compute(model, flipped, wanted)
+            for m in compute(model, viewed, wanted)
         ]
         maps = [m.flip(axes) for m in maps] if axes else maps
         total = maps if not total else [t + m for t, m in zip(total, maps, strict=True)]
     absent = ~wanted[:, :, None, None]
-    return [t.masked_fill(absent, -torch.inf) for t in total]
+    return [(t / len(views)).masked_fill(absent, -torch.inf) for t in total]
+
+
+def _resized(images: Tensor, scale: float) -> Tensor:
+    if scale == 1:
+        return images
+    size = [max(1, round(side * scale)) for side in images.shape[-2:]]
+    # Without the filter a reduced image would hold what its pixels cannot show.
+    return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=scale < 1)
 
 
 def gradcam_maps(
@@ -148,6 +171,12 @@ def head_maps(model: Classifier, images: Tensor, wanted: Tensor) -> list[Tensor]
             "'gradcam', or train it with deep_supervision = true."
         )
     return [m.float() for m in model.head_maps(model.features(images))]
+
+
+@torch.no_grad()
+def joint_maps(model: Classifier, images: Tensor, wanted: Tensor) -> list[Tensor]:
+    """Return the map of the joint head, (N, K, h, w), by one forward pass."""
+    return [model.joint_map(model.features(images)).float()]
 
 
 def fuse(maps: list[Tensor]) -> Tensor:

@@ -179,6 +179,7 @@ class MaskNetwork:
                 wanted,
                 method=self.settings.method,
                 flips=self.settings.flips,
+                scales=self.settings.scales,
                 relative=relative,
             )
         _check_maps(maps, wanted, names)

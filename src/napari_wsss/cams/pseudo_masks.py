@@ -112,7 +112,7 @@ def pseudo_mask_job(
             f"pixels:{listed(unlabelled)}"
         )
     glass = patches.glass if settings.glass == "auto" else settings.glass
-    depths = len(classifier.stages)
+    depths = 1 if settings.method == "joint" else len(classifier.stages)
     mark = _fingerprint(patches, classifier, settings, glass)
     _prepare_folder(out, mark, overwrite)
     record = {

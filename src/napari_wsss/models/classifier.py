@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_wsss.errors import ModelError
 from napari_wsss.models.base import DenseOutput, WsssModel
 from napari_wsss.models.info import ModelInfo
+from napari_wsss.models.joint_head import JointHead
 
-__all__ = ["Classifier", "progressive_dropout_attention"]
+__all__ = ["Classifier", "ClassifierOutput", "progressive_dropout_attention"]
+
+
+class ClassifierOutput(NamedTuple):
+    """What training looks at.
+
+    Attributes
+    ----------
+    logits
+        Image logits (N, K) of every head, shallow to deep.
+    joint
+        (N, K, h, w) logit map of the joint head, None without one.
+    """
+
+    logits: list[Tensor]
+    joint: Tensor | None
 
 
 class Classifier(WsssModel):
@@ -18,6 +37,7 @@ class Classifier(WsssModel):
     A bias-free 1x1 convolution per class and global average pooling: the map before the
     pooling is the CAM of the deepest features. With ``deep_supervision`` in
     ``info.architecture`` every depth has such a head, and one forward pass gives all maps.
+    With ``joint_head`` (its width) there is also a `JointHead` on the features of all depths.
     """
 
     def __init__(self, info: ModelInfo, *, load_weights: bool = True):
@@ -31,6 +51,9 @@ class Classifier(WsssModel):
         for head in heads:
             nn.init.normal_(head.weight, std=0.01)
         self.heads = nn.ModuleList(heads)
+        width = int(info.architecture.get("joint_head", 0))
+        channels = [self.encoder.channels[s] for s in self.stages]
+        self.joint = JointHead(channels, k, width) if width else None
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Return the features of the chosen depths, shallow to deep, for images (N, 3, H, W)."""
@@ -42,27 +65,54 @@ class Classifier(WsssModel):
         used = features if self.deep_supervision else features[-1:]
         return [head(f) for head, f in zip(self.heads, used, strict=True)]
 
-    def forward(self, x: Tensor, mu: float | None = None) -> list[Tensor]:
-        """Return image logits (N, K) of every head, shallow to deep.
+    def joint_map(self, features: list[Tensor]) -> Tensor:
+        """Return the (N, K, h, w) logit map of the joint head.
+
+        Raises
+        ------
+        ModelError
+            If this classifier was trained without one.
+        """
+        if self.joint is None:
+            raise ModelError(
+                "This classifier has no joint head. Train it with joint_head = true, or take "
+                "another method."
+            )
+        joint: Tensor = self.joint(features)
+        return joint
+
+    def forward(self, x: Tensor, mu: float | None = None) -> ClassifierOutput:
+        """Return what all heads say of images (N, 3, H, W) with values 0 to 1.
 
         Parameters
         ----------
         x
-            Images (N, 3, H, W), values 0 to 1.
+            The images.
         mu
-            Cut-off of Progressive Dropout Attention on the deepest features; None is off.
+            Cut-off of Progressive Dropout Attention on the features that the deepest head
+            sees; None is off. The joint head, whose map is not a spot, sees them as they are.
         """
         features = self.features(x)
+        joint = None if self.joint is None else self.joint_map(features).float()
         if mu is not None:
             weight = self.heads[-1].get_parameter("weight")
             attention = progressive_dropout_attention(features[-1], weight, mu)
             features = [*features[:-1], features[-1] * attention]
-        return [m.float().mean((2, 3)) for m in self.head_maps(features)]
+        logits = [m.float().mean((2, 3)) for m in self.head_maps(features)]
+        return ClassifierOutput(logits, joint)
 
     def dense(self, x: Tensor) -> DenseOutput:
-        """Return the (fused) CAM logits at input size and the deepest map."""
-        maps = self.head_maps(self.features(x))
+        """Return class logits at input size, and the deepest map.
+
+        The logits are those of the joint head if there is one, else the mean of all heads.
+        """
+        features = self.features(x)
+        maps = self.head_maps(features)
         size = x.shape[-2:]
+        if self.joint is not None:
+            joint = self.joint(features).float()
+            logits = F.interpolate(joint, size, mode="bilinear", align_corners=False)
+            return DenseOutput(logits, maps[-1])
         large = [
             F.interpolate(m.float(), size, mode="bilinear", align_corners=False) for m in maps
         ]

@@ -144,13 +144,13 @@ def _train(
         "classifier",
         patches,
         settings,
-        {"depths": list(settings.depths), "deep_supervision": settings.deep_supervision},
+        settings.architecture,
         "patch labels",
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = Classifier(info)
-    if not model.deep_supervision and not supports_gradcam(model):
+    if not (model.deep_supervision or model.joint) and not supports_gradcam(model):
         yield Log(
             f"Encoder {settings.encoder.name!r} gives no Grad-CAM at several depths. To make "
             "pseudo masks, train with deep_supervision = true, or with depths = [-1].",
@@ -167,7 +167,8 @@ def _train(
 
     def loss(model: Classifier, batch: Batch, epoch: int, generator: torch.Generator) -> Tensor:
         images, _ = augment(batch.images / 255, None, settings.augmentation, generator)
-        logits = model(images, mu=pda_mu(settings.pda, epoch))
+        found = model(images, mu=pda_mu(settings.pda, epoch))
+        logits = found.logits if found.joint is None else [*found.logits, found.joint.mean((2, 3))]
         losses = [F.multilabel_soft_margin_loss(one.float(), batch.labels) for one in logits]
         return torch.stack(losses).mean()
 
@@ -227,6 +228,6 @@ def predict_labels(
     rows = []
     for batch in loader.batches(order):
         with autocast(device, precision):
-            logits = model(batch.images.to(device) / 255)[-1]
+            logits = model(batch.images.to(device) / 255).logits[-1]
         rows.append(torch.sigmoid(logits.float()).cpu())
     return torch.cat(rows).numpy()
