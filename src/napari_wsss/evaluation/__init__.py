@@ -10,6 +10,7 @@ from napari_wsss.evaluation.multilabel import (
 from napari_wsss.evaluation.protocols import Evaluation, Protocol, ProtocolResult
 from napari_wsss.evaluation.render import colorize, heatmap, legend, overlay
 from napari_wsss.evaluation.report import Curve, Example, write_report
+from napari_wsss.evaluation.uncertainty import Reliability, ReliabilityCounts
 
 __all__ = [
     "ConfusionMatrix",
@@ -19,6 +20,8 @@ __all__ = [
     "MultilabelScores",
     "Protocol",
     "ProtocolResult",
+    "Reliability",
+    "ReliabilityCounts",
     "Scores",
     "average_precision",
     "bootstrap_class_iou",

@@ -18,6 +18,7 @@ from napari_wsss.classes import ClassTable
 from napari_wsss.errors import DataError
 from napari_wsss.evaluation.bootstrap import bootstrap_class_iou, bootstrap_interval, interval
 from napari_wsss.evaluation.metrics import ConfusionMatrix, Scores, scores
+from napari_wsss.evaluation.uncertainty import Reliability
 from napari_wsss.files import atomic_write
 
 __all__ = ["Evaluation", "Protocol", "ProtocolResult"]
@@ -118,6 +119,8 @@ class Evaluation:
         One result per protocol; both are always there.
     conditions
         What the numbers depend on (model, data, µm/px, seed ...), as plain data.
+    reliability
+        Of the uncertainty, with the predicted gate; None if it was not measured.
 
     Raises
     ------
@@ -128,6 +131,7 @@ class Evaluation:
     classes: ClassTable
     results: Mapping[Protocol, ProtocolResult]
     conditions: Mapping[str, Any] = field(default_factory=dict)
+    reliability: Reliability | None = None
 
     def __post_init__(self) -> None:
         if set(self.results) != set(Protocol):
@@ -143,6 +147,7 @@ class Evaluation:
         classes: ClassTable,
         *,
         conditions: Mapping[str, Any] | None = None,
+        reliability: Reliability | None = None,
         bootstrap: int = 1000,
         seed: int = 0,
     ) -> Evaluation:
@@ -157,6 +162,8 @@ class Evaluation:
             The K classes.
         conditions
             What the numbers depend on, as plain data.
+        reliability
+            Of the uncertainty, if it was measured.
         bootstrap
             Resamples of images for the intervals; 0 for none.
         seed
@@ -180,6 +187,7 @@ class Evaluation:
                 for name, c in per_image.items()
             },
             dict(conditions or {}),
+            reliability,
         )
 
     def __getitem__(self, protocol: str) -> ProtocolResult:
@@ -187,8 +195,12 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON; fractions, with None for what is not defined."""
+        measured = {}
+        if self.reliability is not None:
+            measured["uncertainty"] = _without_nan(self.reliability.to_dict())
         return {
             "protocols": {p.value: self.results[p].to_dict() for p in Protocol},
+            **measured,
             "classes": self.classes.to_dict(),
             "conditions": _without_nan(dict(self.conditions)),
             "version": __version__,
