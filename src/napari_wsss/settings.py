@@ -380,6 +380,14 @@ class TeacherSettings(Settings):
         description="Share of those pixels, the teacher's most uncertain ones by entropy, that "
         "teach no class at first; it falls to 0 over the epochs.",
     )
+    align: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="How far the teacher's probabilities are corrected so that the classes of a "
+        "patch cover equal parts of it on average over patches: 0 not, 1 wholly. Without it a "
+        "class whose maps are broad takes more and more.",
+    )
     negatives: float = Field(
         0.0,
         ge=0,

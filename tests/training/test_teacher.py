@@ -62,6 +62,25 @@ def test_the_most_uncertain_pixels_get_no_label():
     assert found.possible[0, 1].flatten().tolist() == [False, True, False, True]
 
 
+def test_alignment_gives_classes_equal_shares_on_average():
+    teacher = Teacher(0.9)
+    logits = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    logits[:, 0] += 2.0  # the broad one
+    labels = torch.tensor([[1.0, 1, 0]]).repeat(8, 1)
+
+    def share(values):
+        return float((judged(values, labels, 0.0).masks == 0).float().mean())
+
+    assert share(logits) > 0.9
+    for _ in range(50):
+        found = teacher.aligned(logits, labels, 1.0)
+    wanted = found[:, :2].softmax(1).mean((0, 2, 3))
+    assert 0.4 < float(wanted[0]) < 0.6
+    assert share(found) < share(teacher.aligned(logits, labels, 0.5)) < 0.9
+    assert torch.equal(teacher.aligned(logits, labels, 0.0), logits)
+    assert torch.equal(found[:, 2], logits[:, 2])  # no patch has it
+
+
 def test_relabelling_begins_where_it_is_told(segmenter_settings):
     settings = segmenter_settings(epochs=4, teacher=TEACHER)
     assert [relabels(settings, e) for e in range(4)] == [False, False, True, True]

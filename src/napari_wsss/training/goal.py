@@ -114,6 +114,7 @@ class Goal:
         labels = batch.labels[doubtful]
         with torch.no_grad():
             seen, _ = self._teacher.model(images[doubtful])
+        seen = self._teacher.aligned(seen, labels, self._settings.teacher.align)
         # As in U2PL, fewer and fewer pixels are unreliable.
         left = 1 - epoch / self._settings.epochs
         found = judged(seen, labels, self._settings.teacher.unreliable * left)

@@ -15,6 +15,9 @@ __all__ = ["Judgement", "Teacher", "judged"]
 
 #: Classes below this probability of the teacher are negatives of an unreliable pixel.
 _IMPROBABLE = 0.1
+#: How much of the sums of shares stays at each step.
+_SHARES_STAY = 0.9
+_SHARES = "shares of classes"
 
 
 class Teacher:
@@ -30,6 +33,7 @@ class Teacher:
     def __init__(self, decay: float):
         self._decay = decay
         self._average: AveragedModel | None = None
+        self._shares: Tensor | None = None
 
     def start(self, model: nn.Module) -> None:
         """Begin with a copy of `model`, on its device."""
@@ -56,12 +60,49 @@ class Teacher:
     def state(self) -> dict[str, Tensor]:
         """Return what a resumed run needs."""
         assert self._average is not None, "start comes first"
-        return {key: value.cpu() for key, value in self._average.state_dict().items()}
+        state = {key: value.cpu() for key, value in self._average.state_dict().items()}
+        return state if self._shares is None else {**state, _SHARES: self._shares.cpu()}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`."""
         assert self._average is not None, "start comes first"
-        self._average.load_state_dict(state)
+        shares = state.get(_SHARES)
+        self._average.load_state_dict({k: v for k, v in state.items() if k != _SHARES})
+        self._shares = None if shares is None else shares.clone()
+
+    @torch.no_grad()
+    def aligned(self, logits: Tensor, labels: Tensor, strength: float) -> Tensor:
+        """Return logits with what distinguishes the classes' average shares taken back.
+
+        Distribution alignment (Berthelot et al. 2020, ReMixMatch, section 3.1): probabilities
+        are multiplied by expected over observed shares, here those of a class in the patches
+        that have it. Nothing is known of sizes, so the classes of a patch are expected to
+        share it equally. Both are averages over the patches seen so far.
+
+        Parameters
+        ----------
+        logits
+            (N, K, H, W) of the teacher.
+        labels
+            (N, K): 1 where the class is present. Patches of fewer than two say nothing.
+        strength
+            Exponent of the ratio, 0 to 1.
+        """
+        if strength == 0:
+            return logits
+        several = labels.sum(1) > 1
+        chosen = labels[several].bool()
+        p = logits[several].float().masked_fill(~chosen[:, :, None, None], -torch.inf)
+        observed = p.softmax(1).mean((2, 3))
+        expected = chosen / chosen.sum(1, keepdim=True).clamp_min(1)
+        seen = torch.stack([observed.sum(0), expected.sum(0)])
+        if self._shares is None:
+            self._shares = seen
+        else:
+            self._shares = _SHARES_STAY * self._shares.to(seen) + seen
+        # The observed share of a class that no patch has is 0, as is the expected one.
+        ratio = (self._shares + 1e-3).log()
+        return logits + strength * (ratio[1] - ratio[0]).view(1, -1, 1, 1)
 
 
 class Judgement(NamedTuple):
