@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from napari_wsss.errors import listed
+from napari_wsss.patches.advice import label_next, weak_classes
 from napari_wsss.patches.patch_report import Problem
 from napari_wsss.patches.patch_set import PatchSet
 from napari_wsss.patches.scanning import FileFacts
 
 __all__ = ["file_problems", "label_problems"]
 
-_IMBALANCE = 20
 # Formats whose groups and splits the user wrote, so that a divided group is a mistake.
 _GROUPS_GIVEN = frozenset({"table", "napari-wsss"})
 
@@ -50,18 +50,8 @@ def label_problems(patches: PatchSet) -> list[Problem]:
             Problem("error", f"{len(empty)} training patches have no class:{listed(empty)}")
         )
     problems += _always_together(train, occurring)
-    if len(occurring) > 1:
-        ratio = per_class[occurring].max() / per_class[occurring].min()
-        if ratio > _IMBALANCE:
-            rare = names[occurring[int(per_class[occurring].argmin())]]
-            problems.append(
-                Problem(
-                    "warning",
-                    f"The most frequent class has {ratio:.0f} times the patches of {rare!r}; "
-                    "expect few pixels of that class to be found.",
-                )
-            )
-    return problems + _divided_groups(patches)
+    problems += weak_classes(train)
+    return problems + _divided_groups(patches) + label_next(train)
 
 
 def file_problems(patches: PatchSet, facts: Sequence[FileFacts]) -> list[Problem]:

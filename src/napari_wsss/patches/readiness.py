@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from napari_wsss.patches.advice import FEW_PATCHES
 from napari_wsss.patches.holding_out import hold_out
 from napari_wsss.patches.patch_report import Problem
 from napari_wsss.patches.patch_set import PatchSet
@@ -11,9 +12,6 @@ from napari_wsss.patches.problems import label_problems
 from napari_wsss.settings import ClassifierSettings, SegmenterSettings
 
 __all__ = ["FEW_PATCHES", "training_problems"]
-
-#: A class with fewer training patches is hardly learnt.
-FEW_PATCHES = 10
 
 
 def training_problems(
@@ -39,15 +37,6 @@ def training_problems(
     if any(p.severity == "error" for p in problems):
         return sorted(problems, key=lambda p: p.severity != "error")
     names = patches.classes.names
-    counts = patches.train().labels.sum(0)
-    problems += [
-        Problem(
-            "warning",
-            f"Class {names[k]!r} occurs in {counts[k]} training patches only; label at least "
-            f"{FEW_PATCHES} so that it can be learnt.",
-        )
-        for k in np.flatnonzero(counts < FEW_PATCHES)
-    ]
     _, held, notes = hold_out(patches, settings)
     problems += [
         Problem("warning" if note.level == "warning" else "info", note.message) for note in notes
