@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 from napari_wsss import __version__
 from napari_wsss.classes import ClassTable
@@ -40,6 +47,9 @@ class ModelInfo(BaseModel):
         Settings of the run that made the weights.
     metrics
         Its validation metrics (from patch labels only, in a weakly supervised run).
+    temperature
+        Logits are divided by it before they become probabilities (Guo et al. 2017); 1 in
+        models that were not calibrated. It never changes which class wins.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +68,7 @@ class ModelInfo(BaseModel):
     )
     training: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, float] = Field(default_factory=dict)
+    temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
     seed: int = 0
     package_version: str = __version__
     format_version: Literal[1] = 1
@@ -67,6 +78,14 @@ class ModelInfo(BaseModel):
     def _classes_valid(cls, value: dict[str, Any]) -> dict[str, Any]:
         ClassTable.from_dict(value, "the model's class table")
         return value
+
+    @model_serializer(mode="wrap")
+    def _without_temperature_one(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # So that files and records are those of versions that know no temperature.
+        data: dict[str, Any] = plain(self)
+        if self.temperature == 1:
+            del data["temperature"]
+        return data
 
     @property
     def class_table(self) -> ClassTable:

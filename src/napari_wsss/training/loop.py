@@ -84,6 +84,8 @@ class Phase:
         (model, path): writes what the run is for, over what is there.
     teacher
         The average of the weights that is validated and kept instead of the last ones.
+    temperature
+        (model, device) -> the temperature of the kept weights; None where nothing tells.
     """
 
     stage: str
@@ -95,6 +97,7 @@ class Phase:
     patience: int | None = None
     save: Callable[[Any, Path], object] = _write_model
     teacher: Teacher | None = None
+    temperature: Callable[[Any, torch.device], float] | None = None
 
 
 def fit(
@@ -220,8 +223,13 @@ def fit(
         model.load_state_dict(best_weights)
     kept = next((h for h in reversed(history) if h["best"]), {})
     kept_metrics = {k: v for k, v in kept.items() if k not in ("best", "seconds")}
-    model = model.to("cpu").eval()
-    model.info = model.info.model_copy(update={"metrics": kept_metrics})
+    model.eval()
+    update: dict[str, Any] = {"metrics": kept_metrics}
+    if group.first and phase.temperature is not None:
+        with interrupting(model, cancel.raise_if_cancelled):
+            update["temperature"] = phase.temperature(model, where)
+    model = model.to("cpu")
+    model.info = model.info.model_copy(update=update)
     model.history = history
     if group.first:
         phase.save(model, out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from napari_wsss.patches import PatchSet, check_trainable_job
 from napari_wsss.settings import SegmenterSettings
 from napari_wsss.training.augment import augment
 from napari_wsss.training.batches import Batch, PatchLoader, draw
+from napari_wsss.training.calibration import held_out_temperature
 from napari_wsss.training.goal import Goal, relabels
 from napari_wsss.training.group import Group
 from napari_wsss.training.held_out import segment_held_out
@@ -226,7 +228,16 @@ def _train(
     count += f", and {n_tiles} unlabelled tiles" if n_tiles else ""
     yield Log(f"Training the segmenter from {targets.supervision} on {count}")
     stage = f"Segmenter ({targets.supervision})"
-    phase = Phase(stage, batches, steps, loss, validate, score, teacher=teacher)
+    phase = Phase(
+        stage,
+        batches,
+        steps,
+        loss,
+        validate,
+        score,
+        teacher=teacher,
+        temperature=None if held is None else partial(held_out_temperature, held),
+    )
     mark = segmenter_mark(patches, targets, settings, tiles)
     return (
         yield from fit(
