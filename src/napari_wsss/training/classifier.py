@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from napari_wsss.patches import PatchSet, check_trainable_job
 from napari_wsss.settings import ClassifierSettings, PDASettings
 from napari_wsss.training.augment import augment
 from napari_wsss.training.batches import Batch, PatchLoader, draw
+from napari_wsss.training.calibration import held_out_temperature
 from napari_wsss.training.group import Group
 from napari_wsss.training.loop import Phase, Validation, fingerprint, fit, step_seed
 from napari_wsss.training.processes import check_processes, train_in_processes
@@ -185,7 +187,16 @@ def _train(
 
     count = f"{len(train)} patches" + ("" if held is None else f", {len(held)} held out")
     yield Log(f"Training the classifier on {count}")
-    phase = Phase("Classifier", batches, steps, loss, validate, "map", settings.patience)
+    phase = Phase(
+        "Classifier",
+        batches,
+        steps,
+        loss,
+        validate,
+        "map",
+        settings.patience,
+        temperature=None if held is None else partial(held_out_temperature, held),
+    )
     mark = classifier_mark(patches, settings)
     return (
         yield from fit(
