@@ -28,6 +28,7 @@ _HOMES = {
     "load_segmenter": "models",
     "map_slide": "inference",
     "open_slide": "slides",
+    "pretrain_encoder": "training",
     "recipe": "recipes",
     "segment_slide": "inference",
     "train_classifier": "training",

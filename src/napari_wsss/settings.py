@@ -25,6 +25,7 @@ __all__ = [
     "NoiseSettings",
     "OptimiserSettings",
     "PDASettings",
+    "PretrainEncoderSettings",
     "PretrainSettings",
     "PseudoMaskSettings",
     "SegmenterSettings",
@@ -190,6 +191,18 @@ class ClassifierSettings(_TrainingSettings):
         description="Train a class head on the joined features of all depths, at the resolution "
         "of the shallowest (needed for 'joint' maps).",
     )
+    joint_loss: Literal["pixels", "pooled"] = Field(
+        "pixels",
+        description="What the joint head learns: that every pixel has one of its patch's classes "
+        "and each of these is found somewhere ('pixels'), or as the other heads, by the mean of "
+        "its map ('pooled').",
+    )
+    found_weight: float = Field(
+        0.5,
+        ge=0,
+        le=10,
+        description="Weight of the second half of 'pixels': each class of a patch is found in it.",
+    )
     pda: PDASettings = Field(PDASettings(), description="Progressive Dropout Attention.")
     patience: int = Field(
         8, ge=1, description="Stop after so many epochs without a better validation score."
@@ -220,6 +233,19 @@ class ViewSettings(Settings):
     )
     grey: float = Field(0.1, ge=0, le=1, description="Share of the views without colour.")
     blur: float = Field(0.3, ge=0, le=1, description="Share of the views that are blurred.")
+
+
+class PretrainEncoderSettings(EncoderSettings):
+    """The encoder while it is pretrained: its weights serve at any stride and scale."""
+
+    output_stride: Literal[8, 16, 32] = Field(
+        32,
+        description="Pixels of network input per pixel of the deepest features; 32 is the "
+        "quickest, and phase 1 can take another.",
+    )
+    upscale: Literal["auto"] | Annotated[float, Field(ge=0.25, le=8)] = Field(
+        1.0, description="Views are this many times as large as the tiles they show."
+    )
 
 
 class PretrainSettings(Settings):
@@ -268,8 +294,8 @@ class PretrainSettings(Settings):
         description="'auto' takes bf16 where the processor or GPU computes in it, which is "
         "quicker on a GPU only.",
     )
-    encoder: EncoderSettings = Field(
-        EncoderSettings(output_stride=32, upscale=1.0), description="The encoder to begin with."
+    encoder: PretrainEncoderSettings = Field(
+        PretrainEncoderSettings(), description="The encoder to begin with."
     )
     views: ViewSettings = Field(ViewSettings(), description="The views of a tile.")
     optimiser: OptimiserSettings = Field(

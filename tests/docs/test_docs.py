@@ -142,6 +142,7 @@ def check_changes(arguments: list[str]) -> None:
     from napari_wsss.cli.stages import merged_values, validated
 
     stages = {
+        "pretrain": "pretrain",
         "train-classifier": "classifier",
         "pseudo-masks": "pseudo-masks",
         "train-segmenter": "segmenter",

@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from napari_wsss import __version__
-from napari_wsss.cli import evaluation, exporting, info, models, patches, project, slides, training
+from napari_wsss.cli import (
+    evaluation,
+    exporting,
+    info,
+    models,
+    patches,
+    pretraining,
+    project,
+    slides,
+    training,
+)
 from napari_wsss.cli.errors import ErrorGroup
 
 __all__ = ["app", "quieten_libraries"]
@@ -66,5 +76,15 @@ def common(
     """Pixel-level segmentation of H&E slides from patch-level labels."""
 
 
-for _room in (project, info, patches, training, slides, evaluation, exporting, models):
+for _room in (
+    project,
+    info,
+    patches,
+    pretraining,
+    training,
+    slides,
+    evaluation,
+    exporting,
+    models,
+):
     _room.register(app)

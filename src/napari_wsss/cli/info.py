@@ -24,7 +24,7 @@ _OPTIONAL = {
     ),
     "napari": ("napari", "napari-wsss[all]", "viewing slides and results"),
 }
-_STAGES = ("classifier", "pseudo-masks", "segmenter", "inference", "evaluation")
+_STAGES = ("pretrain", "classifier", "pseudo-masks", "segmenter", "inference", "evaluation")
 
 
 def register(app: typer.Typer) -> None:

@@ -15,6 +15,7 @@ from napari_wsss.settings import (
     ClassifierSettings,
     EvaluationSettings,
     InferenceSettings,
+    PretrainSettings,
     PseudoMaskSettings,
     SegmenterSettings,
     Settings,
@@ -28,6 +29,7 @@ S = TypeVar("S", bound=Settings)
 class Stage(StrEnum):
     """Stages that have settings."""
 
+    PRETRAIN = "pretrain"
     CLASSIFIER = "classifier"
     PSEUDO_MASKS = "pseudo-masks"
     SEGMENTER = "segmenter"
@@ -36,6 +38,7 @@ class Stage(StrEnum):
 
 
 MODELS: Mapping[Stage, type[Settings]] = {
+    Stage.PRETRAIN: PretrainSettings,
     Stage.CLASSIFIER: ClassifierSettings,
     Stage.PSEUDO_MASKS: PseudoMaskSettings,
     Stage.SEGMENTER: SegmenterSettings,
