@@ -108,6 +108,8 @@ class Row:
 _EMA = {"decay": 0.97}
 _RELABEL = {**_EMA, "relabel_from": 0.35}
 _LAST: dict[str, Any] = {"choose_by": "last"}
+_JOINT = {"deep_supervision": True, "joint_head": True}
+_SURE = {**_LAST, "noise": {"absent_weight": 1.0}, "teacher": _EMA}
 _SEMI = {**_LAST, "teacher": {**_RELABEL, "negatives": 0.5}}
 
 ROWS: Mapping[str, Row] = {
@@ -131,7 +133,26 @@ ROWS: Mapping[str, Row] = {
     "by-labels": Row("mlps, epoch chosen by labels", segmenter={"choose_by": "labels"}),
     "ema": Row("mlps + average of weights", segmenter={**_LAST, "teacher": _EMA}),
     "relabel": Row("mlps + teacher relabels", segmenter={**_LAST, "teacher": _RELABEL}),
+    "align": Row(
+        "mlps + teacher relabels, shares aligned",
+        segmenter={**_LAST, "teacher": {**_RELABEL, "align": 0.7}},
+    ),
     "u2pl": Row("mlps + teacher relabels, unreliable pixels as negatives", segmenter=_SEMI),
+    # Phase 1 beyond it: one map of all depths that learns what labels say of pixels.
+    "joint-cam": Row("joint head alone", model="classifier", classifier=_JOINT),
+    "joint": Row("joint head", classifier=_JOINT, pseudo_masks={"method": "joint"}),
+    "joint-sure": Row(
+        "joint head where certain, certain negatives, average of weights",
+        classifier=_JOINT,
+        pseudo_masks={"method": "joint", "certainty": 0.8},
+        segmenter=_SURE,
+    ),
+    "joint-relabel": Row(
+        "joint head where certain, then teacher relabels",
+        classifier=_JOINT,
+        pseudo_masks={"method": "joint", "certainty": 0.8},
+        segmenter={**_SURE, "teacher": _RELABEL},
+    ),
     # A few true masks, and wrong labels.
     **{
         f"true-{n}": Row(f"mlps + true masks of {n} image{'s' * (n > 1)}", true_masks=n)

@@ -119,3 +119,16 @@ def test_a_pickle_is_refused_as_a_model(cli, dataset, tmp_path):
     assert result.exit_code == 1
     assert "m.safetensors" in result.stderr
     assert not (tmp_path / "pwned").exists()
+
+
+def test_unlabelled_tiles_are_learnt_from_besides(cli, dataset, classifier, tiny, tmp_path):
+    masks, out = tmp_path / "pseudo", tmp_path / "s.safetensors"
+    assert cli("pseudo-masks", dataset, "--classifier", classifier, "--out", masks).exit_code == 0
+    command = ("train-segmenter", dataset, "--pseudo-masks", masks, "--out", out, *tiny)
+    refused = cli(*command, "--unlabelled", dataset / "images")
+    assert refused.exit_code == 1
+    assert "Set teacher.decay" in refused.stderr
+    teacher = ("--set", "teacher.decay=0.9", "--set", "teacher.relabel_from=0")
+    found = cli(*command, *teacher, "--unlabelled", dataset / "images", "--json", "-")
+    assert found.exit_code == 0, found.output
+    assert read_info(out).training["teacher"]["decay"] == 0.9

@@ -185,6 +185,16 @@ def train_segmenter(
             show_default=False,
         ),
     ] = None,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(
+            "--unlabelled",
+            metavar="DIR",
+            help="Tiles without labels, learnt from besides; needs --set teacher.decay=0.97 "
+            "--set teacher.relabel_from=0.35 or a recipe with a teacher.",
+            show_default=False,
+        ),
+    ] = None,
     recipe: RecipeName = None,
     settings: SettingsFile = None,
     changes: Changes = None,
@@ -208,6 +218,7 @@ def train_segmenter(
     from napari_wsss.cams import PseudoMasks
     from napari_wsss.patches import load_patches
     from napari_wsss.training import TrueMasks, read_corrections, segmenter_job
+    from napari_wsss.training.unlabelled import read_unlabelled
 
     if masks is not None:
         check_folder(masks)
@@ -217,6 +228,8 @@ def train_segmenter(
     how: dict[str, Any] = {"device": device, "overwrite": overwrite, "processes": processes}
     if corrections is not None:
         how["corrections"] = read_corrections(corrections)
+    if unlabelled is not None:
+        how["unlabelled"] = read_unlabelled(unlabelled, patches)
     model = terminal.run(segmenter_job, patches, targets, out, values, **how)
     _trained(terminal, model, out, patches, time.perf_counter() - began)
 
