@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accuracy_figure import draw, predicted, pseudo_mask
 from accuracy_rows import MIN_SHARE, ROWS, SETS, SIZE_PX, DataSet, Row
-from accuracy_table import Results, render
+from accuracy_table import Results, put_into, render
 from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
@@ -60,8 +61,9 @@ def main() -> None:
     parser.add_argument("--folds", nargs="+", type=int, default=list(range(FOLDS)))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--only", help="run only keys that begin so, such as glas/0/1")
-    parser.add_argument("--table", type=Path, help="Markdown file to write")
+    parser.add_argument("--table", type=Path, help="Markdown file to write or renew")
     parser.add_argument("--render", action="store_true", help="run nothing, write the table")
+    parser.add_argument("--figure", type=Path, metavar="DIR", help="draw test images into DIR")
     args = parser.parse_args()
     results = Results.read(args.results or args.out / "accuracy.json")
     if not args.render:
@@ -73,10 +75,13 @@ def main() -> None:
                     for row in args.rows:
                         if f"{name}/{fold}/{seed}/{row}".startswith(args.only or ""):
                             bench.run(row, results)
+    for name in args.sets if args.figure else ():
+        bench = Bench(name, str(args.folds[0]), args.seeds[0], args.data, args.test, args.out)
+        bench.draw(args.figure / f"{name}.png")
     table = render(results)
     print(table)
     if args.table:
-        args.table.write_text(table, encoding="utf-8")
+        put_into(args.table, table)
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,29 @@ class Bench:
             entry["quality"] = quality
         results.put(place, entry)
         print(f"{place}: mIoU {100 * results.miou([place]):.2f}", flush=True)
+
+    def draw(self, path: Path, most: int = 4) -> None:
+        """Draw some test images with what the finished rows find in them."""
+        every, patches = replace(self, fold=ALL).patches(), self.patches()
+        lines: list[tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]] = []
+        tested = self.images()
+        for path_ in tested[:: max(1, len(tested) // most)][:most]:
+            image = np.asarray(Image.open(path_).convert("RGB"))
+            truth = self.set.classes.to_indices(read_mask(self.set, self.test or self.data, path_))
+            masks: dict[str, NDArray[Any]] = {"truth": truth}
+            for key in ("cam", "mlps", "default", "full"):
+                stages = Stages(self.out / self.name, patches, ROWS[key], self.seed)
+                made = stages.made()
+                if not all((stages.folder(stage) / "seconds.json").exists() for stage in made):
+                    continue
+                masks[key] = predicted(stages.make(made[-1], None)[0], image)
+                if key == "mlps" and self.test is None:
+                    classifier = stages.make(made[0], None)[0]
+                    masks["pseudo mask"] = pseudo_mask(
+                        every, path_.stem, truth.shape, classifier, made[1].settings
+                    )
+            lines.append((image, masks))
+        draw(lines, self.set.classes, path)
 
     def patches(self) -> PatchSet:
         """Return the patches of the training images, cut once for all folds."""
