@@ -23,6 +23,41 @@ def _widgets_end_here():
     gc.collect()
 
 
+@pytest.fixture(scope="session")
+def helper_in_a_thread():
+    """The other side of `helper` in a thread of this process, with all that is sent pickled."""
+    from napari_wsss.panels.support.helper import Helper
+    from napari_wsss.panels.support.helper_main import serve
+
+    (asked, asks), (answered, answers) = os.pipe(), os.pipe()
+    there = os.fdopen(asked, "rb"), os.fdopen(answers, "wb")
+    thread = threading.Thread(target=serve, args=there)
+    thread.start()
+    helper = Helper(os.fdopen(asks, "wb"), os.fdopen(answered, "rb"))
+    yield helper
+    helper.end()
+    thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _helper_here(helper_in_a_thread, monkeypatch):
+    """Let jobs for the helper process run here, where tests can reach into them."""
+    from napari_wsss.panels.support import helper
+
+    monkeypatch.setattr(helper, "start", lambda: helper_in_a_thread)
+
+
+@pytest.fixture
+def helper_process(_helper_here, monkeypatch):
+    """Let jobs run in the helper process, as they do for a user."""
+    from napari_wsss.panels.support import helper
+
+    monkeypatch.undo()
+    yield
+    if helper._helper is not None:
+        helper._helper.end()
+
+
 @pytest.fixture
 def viewer(make_napari_viewer_proxy):
     """A viewer as a plugin gets it; no thread of ours may outlive the test."""

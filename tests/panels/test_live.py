@@ -43,6 +43,7 @@ def store(path, y, label):
 
 def test_all_levels_show_what_is_stored(viewer, growing):
     live = LiveResult(viewer, growing, PLACE)
+    live.show_uncertainty(True)
     assert all((np.asarray(level) == 255).all() for level in live.labels.data)
     coarsest = live.labels.data[-1]
     store(growing, 0, 2)
@@ -63,6 +64,8 @@ def test_it_lies_on_the_slide_to_half_a_pixel(viewer, growing):
     )  # fmt: skip
     viewer.add_layer(slide)
     live = LiveResult(viewer, growing, Place.of(slide))
+    live.show_uncertainty(True)
+    assert live.layers == [live.labels, live.uncertainty] == list(viewer.layers)[1:]
     for layer in live.layers:
         assert layer.units == slide.units
         assert layer.axis_labels == slide.axis_labels
@@ -73,6 +76,7 @@ def test_it_lies_on_the_slide_to_half_a_pixel(viewer, growing):
 
 def test_deleted_layers_and_folders_do_no_harm(viewer, growing):
     live = LiveResult(viewer, growing, PLACE)
+    live.show_uncertainty(True)
     viewer.layers.remove(live.uncertainty)
     shutil.rmtree(growing)
     live.refresh()
@@ -93,9 +97,26 @@ def test_layers_that_fit_are_kept(viewer, growing):
     assert not live.still_shows(growing)
 
 
+def test_uncertainty_is_there_when_it_is_asked_for(viewer, growing):
+    live = LiveResult(viewer, growing, PLACE)
+    live.show_uncertainty(False)
+    assert len(viewer.layers) == 1
+    live.show_uncertainty(True)
+    first = live.uncertainty
+    live.show_uncertainty(False)
+    assert not first.visible
+    live.show_uncertainty(True)
+    assert live.uncertainty is first
+    assert first.visible
+    viewer.layers.remove(first)  # by hand, and asked for again
+    live.show_uncertainty(True)
+    assert live.layers == [live.labels, live.uncertainty]
+
+
 def test_what_is_not_computed_is_clear_in_the_uncertainty(viewer, growing):
-    doubt = LiveResult(viewer, growing, PLACE).uncertainty
-    assert not doubt.visible
+    live = LiveResult(viewer, growing, PLACE)
+    live.show_uncertainty(True)
+    doubt = live.uncertainty
     assert doubt.contrast_limits == [0, 254]
     assert doubt.colormap.high_color[3] == 0
 

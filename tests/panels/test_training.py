@@ -16,7 +16,7 @@ from napari_wsss.classes import ClassTable
 from napari_wsss.cli.app import app
 from napari_wsss.jobs import EpochEnd
 from napari_wsss.models import read_info
-from napari_wsss.panels.support.work import leave_a_core
+from napari_wsss.panels.support.helper import compute_here
 from napari_wsss.panels.train_classifier import TrainClassifierPanel
 from napari_wsss.panels.train_segmenter import TrainSegmenterPanel
 from napari_wsss.patches import load_patches
@@ -104,7 +104,7 @@ def train(qtbot):
 def command():
     """Return a function that calls the command line with as many threads as panels have."""
     before = torch.get_num_threads()
-    leave_a_core()
+    compute_here()
 
     def call(*args):
         result = CliRunner().invoke(app, [str(a) for a in (*args, *OPTIONS)])

@@ -15,6 +15,7 @@ from napari_wsss.jobs import BlockDone, CancelToken, Event, Job, Progress, Resul
 from napari_wsss.panels.segment_exports import ExportButtons
 from napari_wsss.panels.segment_jobs import Inputs, Look, look_job, run_job
 from napari_wsss.panels.segment_words import MppField, differs_text, model_text, start_text
+from napari_wsss.panels.support import helper
 from napari_wsss.panels.support.choosers import LayerChooser, PathField
 from napari_wsss.panels.support.forms import SettingsForm
 from napari_wsss.panels.support.job_view import JobView
@@ -29,8 +30,6 @@ from napari_wsss.settings import InferenceSettings
 
 if TYPE_CHECKING:
     import napari
-
-    from napari_wsss.inference import SlideSegmentation
 
 __all__ = ["SegmentPanel"]
 
@@ -122,6 +121,10 @@ class SegmentPanel(Panel):
         runner.finished.connect(self._finished)
         runner.cancelled.connect(self._stopped)
         runner.ended.connect(self._ended)
+
+    def on_shown(self) -> None:
+        """Let the helper process load torch while the user chooses."""
+        helper.start()
 
     def on_close(self) -> None:
         """Stop what runs; a segmentation can be gone on with."""
@@ -281,7 +284,7 @@ class SegmentPanel(Panel):
         if look is not None and look.info is not None and look.info.kind == "segmenter":
             self.state.set(segmenter=inputs.model)
 
-        def make(cancel: CancelToken) -> Job[SlideSegmentation]:
+        def make(cancel: CancelToken) -> Job[Path]:
             return run_job(inputs, lambda: centre.yx, overwrite, cancel)
 
         self._looker.stop()
@@ -305,7 +308,7 @@ class SegmentPanel(Panel):
         before = self._live
         try:
             if before is not None and before.still_shows(path):
-                before.refresh()
+                before.refresh(thumbnail=True)
                 self._count()
                 return
             if before is not None:
@@ -321,9 +324,9 @@ class SegmentPanel(Panel):
         self._count()
         self._update()
 
-    def _refresh(self) -> None:
+    def _refresh(self, *, last: bool = False) -> None:
         if self._live is not None:
-            self._live.refresh()
+            self._live.refresh(thumbnail=last)
 
     def _count(self) -> None:
         if self._live is None:
@@ -335,13 +338,12 @@ class SegmentPanel(Panel):
         except WsssError:
             self.legend.set_areas(None)  # the folder is gone, which the run itself says
 
-    def _finished(self, result: SlideSegmentation) -> None:
+    def _finished(self, path: Path) -> None:
         if self._closed:
             return
-        if self._live is None or self._live.path != result.path:
-            self._show(result.path)
-        self._refresh()
-        self._done(result.path)
+        if self._live is None or self._live.path != path:
+            self._show(path)
+        self._done(path)
 
     def _done(self, path: Path) -> None:
         """Hand a finished result on."""
@@ -357,7 +359,7 @@ class SegmentPanel(Panel):
         if self._closed:
             return
         self._unfollow()
-        self._refresh()
+        self._refresh(last=True)
         self._count()
         self._looker.inputs_changed()
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from napari_wsss.errors import WsssError
-from napari_wsss.jobs import CancelToken, Job, Progress
+from napari_wsss.jobs import CancelToken, Job, Log, Progress
+from napari_wsss.panels.support.helper import apart
 from napari_wsss.panels.support.layer_slide import slide_of
 from napari_wsss.panels.support.live import warm_up
+from napari_wsss.panels.support.loaded import loaded_model
+from napari_wsss.panels.support.on_slide import on_slide
 from napari_wsss.settings import InferenceSettings
 
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-    from napari_wsss.inference import RunStatus, SlideSegmentation
+    from napari_wsss.inference import RunStatus
     from napari_wsss.models import ModelInfo
+    from napari_wsss.slides import Slide
 
 __all__ = ["EXPORTS", "ExportKind", "Inputs", "Look", "export_job", "look_job", "run_job"]
 
@@ -81,54 +85,49 @@ def look_job(inputs: Inputs, cancel: CancelToken) -> Job[Look]:
 
     Yields progress between its steps, which take up to a few seconds.
     """
-    info, model_problem = None, None
-    slide_mpp, slide_problem = None, None
     yield Progress("Looking", 0, 3)
     warm_up()
-    if inputs.model is not None:
-        from napari_wsss.models import read_info
-
-        try:
-            info = read_info(inputs.model)
-        except WsssError as error:
-            model_problem = str(error)
-    cancel.raise_if_cancelled()
-    yield Progress("Looking", 1, 3)
+    told = replace(inputs, layer=None)
     if inputs.layer is None:
-        return Look(info=info, model_problem=model_problem)
+        return (yield from apart(_look, None, told, cancel=cancel))
     try:
         slide = slide_of(inputs.layer, inputs.mpp)
     except WsssError as error:
-        return Look(slide_problem=str(error), info=info, model_problem=model_problem)
+        look = yield from apart(_look, None, told, cancel=cancel)
+        return replace(look, slide_problem=str(error))
+    yield Progress("Looking", 1, 3)
     with slide:
-        slide_mpp = slide.mpp
-        complete = slide_mpp is not None and (
-            info is not None and (info.mpp is not None or inputs.model_mpp is not None)
-        )
-        if not complete or inputs.model is None:
-            return Look(slide_mpp, slide_problem, info, model_problem)
-        cancel.raise_if_cancelled()
-        yield Progress("Looking", 2, 3)
-        from napari_wsss.inference import run_status
-        from napari_wsss.models import load_model
+        return (yield from on_slide(slide, _look, told, cancel=cancel))
 
-        try:
-            model = load_model(inputs.model)
-        except WsssError as error:
-            return Look(slide_mpp, slide_problem, None, str(error))
-        status, place_problem = None, None
-        try:
-            status = run_status(
-                slide,
-                model,
-                inputs.folder,
-                inputs.settings,
-                model_mpp=_asked(model.mpp, inputs.model_mpp),
-                device=inputs.device,
-            )
-        except WsssError as error:
-            place_problem = str(error)
-    return Look(slide_mpp, slide_problem, info, model_problem, status, place_problem)
+
+def _look(slide: Slide | None, inputs: Inputs, *, cancel: CancelToken) -> Job[Look]:
+    """Look at the model, and at what is in the folder of the slide, if there is one."""
+    from napari_wsss.inference import run_status
+
+    look = Look(slide_mpp=None if slide is None else slide.mpp)
+    if inputs.model is None:
+        return look
+    yield Progress("Looking", 2, 3)
+    try:
+        model = loaded_model(inputs.model)
+    except WsssError as error:
+        return replace(look, model_problem=str(error))
+    look = replace(look, info=model.info)
+    if slide is None or slide.mpp is None or (model.mpp or inputs.model_mpp) is None:
+        return look
+    cancel.raise_if_cancelled()
+    try:
+        status = run_status(
+            slide,
+            model,
+            inputs.folder,
+            inputs.settings,
+            model_mpp=_asked(model.mpp, inputs.model_mpp),
+            device=inputs.device,
+        )
+    except WsssError as error:
+        return replace(look, place_problem=str(error))
+    return replace(look, status=status)
 
 
 def run_job(
@@ -136,7 +135,7 @@ def run_job(
     centre: Callable[[], tuple[float, float] | None],
     overwrite: bool,
     cancel: CancelToken,
-) -> Job[SlideSegmentation]:
+) -> Job[Path]:
     """Segment the slide of a layer.
 
     Parameters
@@ -149,35 +148,53 @@ def run_job(
         Replace what is in the way.
     cancel
         Stops it.
-    """
-    from napari_wsss.inference import segment_job
-    from napari_wsss.models import load_model
 
+    Returns
+    -------
+    Path
+        ``NAME.ome.zarr``.
+    """
     if inputs.layer is None or inputs.model is None:
         raise WsssError("Choose a slide and a model first.")
-    model = load_model(inputs.model)
-    cancel.raise_if_cancelled("Nothing was written.")
+    yield Log("Opening the slide")
+    told = replace(inputs, layer=None), overwrite
     with slide_of(inputs.layer, inputs.mpp) as slide:
-        mpp = model.mpp or inputs.model_mpp
-        factor = mpp / slide.mpp if mpp and slide.mpp else 1.0
+        return (yield from on_slide(slide, _segment, *told, view=centre, cancel=cancel))
 
-        def view() -> tuple[float, float] | None:
-            found = centre()
-            return None if found is None else (found[0] / factor, found[1] / factor)
 
-        result = yield from segment_job(
-            slide,
-            model,
-            inputs.folder,
-            inputs.settings,
-            model_mpp=_asked(model.mpp, inputs.model_mpp),
-            device=inputs.device,
-            overwrite=overwrite,
-            view=view,
-            live=True,
-            cancel=cancel,
-        )
-    return result
+def _segment(
+    slide: Slide,
+    inputs: Inputs,
+    overwrite: bool,
+    *,
+    view: Callable[[], tuple[float, float] | None],
+    cancel: CancelToken,
+) -> Job[Path]:
+    from napari_wsss.inference import segment_job
+
+    assert inputs.model is not None
+    model = loaded_model(inputs.model)
+    cancel.raise_if_cancelled("Nothing was written.")
+    mpp = model.mpp or inputs.model_mpp
+    factor = mpp / slide.mpp if mpp and slide.mpp else 1.0
+
+    def on_result() -> tuple[float, float] | None:
+        found = view()
+        return None if found is None else (found[0] / factor, found[1] / factor)
+
+    result = yield from segment_job(
+        slide,
+        model,
+        inputs.folder,
+        inputs.settings,
+        model_mpp=_asked(model.mpp, inputs.model_mpp),
+        device=inputs.device,
+        overwrite=overwrite,
+        view=on_result,
+        live=True,
+        cancel=cancel,
+    )
+    return result.path
 
 
 def export_job(

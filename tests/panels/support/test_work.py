@@ -162,28 +162,6 @@ def test_a_job_outlives_its_runners_owner(qapp, qtbot):
     assert ends == [1]
 
 
-def test_the_compute_lane_leaves_a_core(runner, qtbot, monkeypatch):
-    import torch
-
-    from napari_wsss.panels.support import preferences as module
-
-    before = torch.get_num_threads()
-    kept = module.Preferences(cores_left=10_000)
-    monkeypatch.setattr(module, "preferences", lambda: kept)
-    seen = []
-
-    def make(cancel):
-        seen.append(torch.get_num_threads())
-        yield Log("")
-
-    try:
-        with qtbot.waitSignal(runner.ended):
-            runner.start("Look", make)
-    finally:
-        torch.set_num_threads(before)
-    assert seen == [1]
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="priorities belong to processes elsewhere")
 def test_the_viewer_goes_first(runner, qtbot):
     before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_wsss.panels.support.layers import METADATA, LayerData, labels_layer, map_layer
+from napari_wsss.panels.support.layers import METADATA, labels_layer, map_layer
 
 if TYPE_CHECKING:
     import napari
-    from napari.layers import Image, Labels, Layer
+    from napari.layers import Image, Layer
 
     from napari_wsss.classes import ClassTable
 
@@ -115,7 +115,11 @@ class ViewCentre:
         """Read the camera anew; called whenever it moves."""
         dims = self._viewer.dims
         shown = dict(
-            zip(dims.displayed, self._viewer.scene.camera.center[-len(dims.displayed) :], strict=True)
+            zip(
+                dims.displayed,
+                self._viewer.scene.camera.center[-len(dims.displayed) :],
+                strict=True,
+            )
         )
         y, x = shown.get(dims.ndim - 2), shown.get(dims.ndim - 1)
         # Layers share the last axes: a slide among stacks lies in the last two.
@@ -133,11 +137,17 @@ class LiveResult:
     Parameters
     ----------
     viewer
-        Gets the layers, the hidden uncertainty above the labels.
+        Gets the layers: the labels at once, the uncertainty above them when it is asked for,
+        since adding a layer takes napari a few tenths of a second.
     path
         ``NAME.ome.zarr``, with its arrays created.
     place
         Of the slide.
+
+    Attributes
+    ----------
+    labels, uncertainty
+        The layers; the latter is None until it is shown for the first time.
 
     Raises
     ------
@@ -147,67 +157,60 @@ class LiveResult:
 
     def __init__(self, viewer: napari.viewer.Viewer, path: Path, place: Place) -> None:
         from napari_wsss.inference.result import LABELS, read_run
-        from napari_wsss.slides import open_labels, open_pyramid
+        from napari_wsss.slides import open_labels
 
-        self._viewer = viewer
+        self._viewer, self._place = viewer, place
         self.path = path
-        run = read_run(path)
+        y, x = read_run(path)["downsample"]
+        self._downsample = float(y), float(x)
         stored = open_labels(path / LABELS)
         self.classes: ClassTable | None = stored.classes
         self._hidden: frozenset[int] = frozenset()
-        labels, doubt = _Levels(stored.levels), _Levels(open_pyramid(path).levels)
-        self._levels = (labels, doubt)
-        y, x = run["downsample"]
-        self._downsample = downsample = float(y), float(x)
-        name = path.name.removesuffix(".ome.zarr")
-        laid = {**place.options(downsample), "visible": True}
-        layers = []
-        for levels, (data, options, kind) in (
-            (labels, labels_layer(labels.shown, f"{name} segmentation", None, stored.classes)),
-            (doubt, map_layer(doubt.shown, [f"{name} uncertainty"], None)),
-        ):
-            metadata = {METADATA: {"downsample": downsample, "result": str(path)}}
-            options = {**options, **laid, "metadata": metadata}
-            layers.append(_layer((data, options, kind), levels))
-        self.labels: Labels = layers[0]
-        self.uncertainty: Image = layers[1]
-        self.uncertainty.visible = False
-        self.labels.opacity = 0.5
-        for layer in layers:
-            viewer.add_layer(layer)
+        self._levels = _Levels(stored.levels)
+        self._doubt: _Levels | None = None
+        self.uncertainty: Image | None = None
+        data, options, _ = labels_layer(
+            self._levels.shown, f"{self._name} segmentation", None, stored.classes
+        )
+        from napari.layers import Labels
+
+        self.labels = Labels(data, **{**options, **self._laid(), "opacity": 0.5})
+        viewer.add_layer(self.labels)
         viewer.layers.selection.active = self.labels
 
     @property
     def layers(self) -> list[Layer]:
         """Those layers that are still in the viewer."""
-        return [a for a in (self.labels, self.uncertainty) if a in self._viewer.layers]
+        made = (self.labels, self.uncertainty)
+        return [a for a in made if a is not None and a in self._viewer.layers]
 
     def still_shows(self, path: Path) -> bool:
-        """Whether its layers are all there and fit what is at `path` now.
+        """Whether the labels are there and fit what is at `path` now.
 
-        Adding layers anew takes a second or two of the viewer's time, and would undo what the
+        Adding them anew takes a part of a second of the viewer's time, and would undo what the
         user changed about them.
         """
         from napari_wsss.inference.result import LABELS, read_run
         from napari_wsss.slides import open_labels
 
-        if path != self.path or len(self.layers) < 2:
+        if path != self.path or self.labels not in self._viewer.layers:
             return False
         stored = open_labels(path / LABELS)
         return (
             stored.classes == self.classes
-            and stored.levels[0].shape == self._levels[0].shape
+            and stored.levels[0].shape == self._levels.shape
             and tuple(read_run(path)["downsample"]) == self._downsample
         )
 
-    def refresh(self) -> None:
+    def refresh(self, *, thumbnail: bool = False) -> None:
         """Show what was stored since; call it up to ten times a second, in the main thread."""
         there = self.layers
-        for layer, levels in zip((self.labels, self.uncertainty), self._levels, strict=True):
-            if layer in there:
+        for layer, levels in ((self.labels, self._levels), (self.uncertainty, self._doubt)):
+            if layer is not None and levels is not None and layer in there:
                 levels.update()
-                # The place stays, so nothing else in the viewer must be computed anew.
-                layer.refresh(extent=False)
+                # The place stays, so nothing else in the viewer must be computed anew, and a
+                # thumbnail is not worth its milliseconds five times a second.
+                layer.refresh(extent=False, highlight=False, thumbnail=thumbnail)
 
     def hide(self, hidden: Iterable[int]) -> None:
         """Make the classes with these indices invisible, and the others visible."""
@@ -217,18 +220,55 @@ class LiveResult:
         from napari.utils.colormaps import DirectLabelColormap
 
         self._hidden = hidden
-        _, options, _ = labels_layer(self._levels[0].shown, "", None, self.classes)
+        _, options, _ = labels_layer(self._levels.shown, "", None, self.classes)
         colors = {**options["colormap"], **{i + 1: _CLEAR for i in hidden}}
         self.labels.colormap = DirectLabelColormap(color_dict=colors)
 
     def show_uncertainty(self, shown: bool) -> None:
-        """Show or hide the layer of uncertainty."""
-        self.uncertainty.visible = shown
+        """Show or hide the layer of uncertainty; it is made when it is first shown."""
+        if self.uncertainty in self.layers:
+            self.uncertainty.visible = shown  # type: ignore[union-attr]
+        elif shown and self.labels in self._viewer.layers:
+            self._add_uncertainty()
 
     def remove(self) -> None:
         """Take the layers out of the viewer."""
         for layer in self.layers:
             self._viewer.layers.remove(layer)
+
+    @property
+    def _name(self) -> str:
+        return self.path.name.removesuffix(".ome.zarr")
+
+    def _laid(self) -> dict[str, Any]:
+        """Return what lays a layer over the slide and says what it is of."""
+        metadata = {METADATA: {"downsample": self._downsample, "result": str(self.path)}}
+        return {**self._place.options(self._downsample), "metadata": metadata}
+
+    def _add_uncertainty(self) -> None:
+        from napari.layers import Image
+        from napari.utils import Colormap
+
+        from napari_wsss.slides import open_pyramid
+
+        self._doubt = _Levels(open_pyramid(self.path).levels)
+        data, options, _ = map_layer(self._doubt.shown, [f"{self._name} uncertainty"], None)
+        # 255 is "not computed" and 254 the highest uncertainty; what is certain leaves the
+        # slide to be seen.
+        colors = [
+            (0.3, 0.0, 0.45, 0.0),
+            (0.55, 0.1, 0.5, 0.75),
+            (1.0, 0.6, 0.1, 0.9),
+            (1, 1, 0.6, 1),
+        ]
+        look = {
+            "contrast_limits": (0, 254),
+            "blending": "translucent_no_depth",
+            "colormap": Colormap(colors, name="uncertainty", high_color=_CLEAR),
+        }
+        self.uncertainty = Image(data, **{**options, **self._laid(), **look})
+        self._viewer.layers.insert(self._viewer.layers.index(self.labels) + 1, self.uncertainty)
+        self._viewer.layers.selection.active = self.labels
 
 
 @functools.cache
@@ -257,26 +297,3 @@ class _Levels:
             self._coarsest[...] = self._stored[:]
         except _UNREADABLE:
             return  # shown as it was; the run itself tells the user
-
-
-def _layer(data: LayerData, levels: _Levels) -> Any:
-    """Return the layer of layer data."""
-    from napari.layers import Image, Labels
-    from napari.utils import Colormap
-
-    array, options, kind = data
-    if kind == "labels":
-        return Labels(array, **options)
-    # 255 is "not computed" and 254 the highest uncertainty; what is certain leaves the slide
-    # to be seen.
-    options = {
-        **options,
-        "contrast_limits": (0, 254),
-        "blending": "translucent_no_depth",
-        "colormap": Colormap(
-            [(0.3, 0.0, 0.45, 0.0), (0.55, 0.1, 0.5, 0.75), (1.0, 0.6, 0.1, 0.9), (1, 1, 0.6, 1)],
-            name="uncertainty",
-            high_color=_CLEAR,
-        ),
-    }
-    return Image(array, **options)

@@ -25,6 +25,7 @@ from napari_wsss.panels.support.training_look import (
     device_job,
     load_job,
     look_job,
+    train_job,
 )
 from napari_wsss.panels.support.work import JobRunner
 
@@ -72,6 +73,8 @@ class TrainingPanel(Panel):
         self._suggested: Path | None = None
         self._loading: Path | None = None
         self._target: Path | None = None
+        self._shown = False
+        self._asked: tuple[str, str] | None = None  # device and precision
         self._build()
         self._loader, self._device = JobRunner(), JobRunner()
         self._looker = Looker("Look at the data set", self._look_maker, self)
@@ -113,6 +116,8 @@ class TrainingPanel(Panel):
         self._loader.ended.connect(self._load_ended)
         self._loader.failed.connect(self.job.show_error)
         self._device.finished.connect(self._device_known)
+        self._device.ended.connect(self._find_device)
+        self.form.changed.connect(self._find_device)
         self.job.requested.connect(self.start)
         self.job.runner.event.connect(self._event)
         self.job.runner.finished.connect(self._finished)
@@ -198,7 +203,7 @@ class TrainingPanel(Panel):
         except SettingsError:
             return None
         training = self.training()
-        return lambda _: look_job(training, patches, settings, out)
+        return lambda cancel: look_job(training, patches, settings, out, cancel)
 
     # -- what the panel says ----------------------------------------------------------
 
@@ -293,9 +298,7 @@ class TrainingPanel(Panel):
         training, device = self.training(), preferences().device
         self.job.run(
             self.title,
-            lambda cancel: training.job(
-                patches, out, settings, device=device, overwrite=overwrite, cancel=cancel
-            ),
+            lambda cancel: train_job(training, patches, out, settings, device, overwrite, cancel),
         )
 
     def _ask_about(self, run: EarlierRun) -> str | None:
@@ -356,10 +359,20 @@ class TrainingPanel(Panel):
     # -- device and end ---------------------------------------------------------------
 
     def on_shown(self) -> None:
-        """Find the device the first time; that takes the seconds in which torch is loaded."""
-        if not self.device.text() and not self._device.running:
-            name = preferences().device
-            self._device.start("Find the device", lambda _: device_job(name), lane="device")
+        """Find the device; the first time that takes the seconds in which torch is loaded."""
+        self._shown = True
+        self._find_device()
+
+    def _find_device(self) -> None:
+        """Ask which device computes, and how, unless that is known or on its way."""
+        try:
+            wanted = preferences().device, self.settings().precision
+        except SettingsError:
+            return
+        if not self._shown or self._closed or self._device.running or wanted == self._asked:
+            return
+        self._asked = wanted
+        self._device.start("Device", lambda cancel: device_job(*wanted, cancel), lane="device")
 
     def _device_known(self, text: str) -> None:
         _show(self.device, f"Computes on {text}")

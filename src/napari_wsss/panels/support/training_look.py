@@ -1,4 +1,4 @@
-"""What a training panel finds out before training begins, in a thread beside the viewer."""
+"""What a training panel does beside the viewer: looking at its inputs, and training."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_wsss.errors import CheckpointError, DataError
 from napari_wsss.jobs import CancelToken, Job, Progress
-from napari_wsss.panels.support.work import leave_a_core
+from napari_wsss.panels.support.helper import apart
 from napari_wsss.patches import PatchSet, Problem, load_patches
 from napari_wsss.patches.readiness import training_problems
 
 if TYPE_CHECKING:
     from napari_wsss.training.earlier import EarlierRun
 
-__all__ = ["Look", "Training", "device_job", "load_job", "look_job"]
+__all__ = ["Look", "Training", "device_job", "load_job", "look_job", "train_job"]
 
 
 class Training(Protocol):
     """One training with all that its panel chose besides data set, file and settings.
 
-    Its methods are called in a thread, where they import torch and open what they need.
+    It is sent to another process, in which its methods import torch and open what they need.
     """
 
     def check(self, patches: PatchSet, settings: Any) -> None:
@@ -74,8 +74,23 @@ class Look:
         return tuple(p.message for p in self.problems if p.severity == "error")
 
 
-def look_job(training: Training, patches: PatchSet, settings: Any, out: Path | None) -> Job[Look]:
+def look_job(
+    training: Training, patches: PatchSet, settings: Any, out: Path | None, cancel: CancelToken
+) -> Job[Look]:
     """Yield progress; returns the `Look`."""
+    return (
+        yield from apart(_look, training, patches, settings, out, cancel=cancel, compute=False)
+    )
+
+
+def _look(
+    training: Training,
+    patches: PatchSet,
+    settings: Any,
+    out: Path | None,
+    *,
+    cancel: CancelToken,
+) -> Job[Look]:
     yield Progress("look", 0, 1)
     problems = training_problems(patches, settings)
     try:
@@ -97,19 +112,52 @@ def look_job(training: Training, patches: PatchSet, settings: Any, out: Path | N
     return replace(found, same_data=training.mark(patches, run.settings) == run.mark)
 
 
+def train_job(
+    training: Training,
+    patches: PatchSet,
+    out: Path,
+    settings: Any,
+    device: str,
+    overwrite: bool,
+    cancel: CancelToken,
+) -> Job[None]:
+    """Train; the parameters are those of `Training.job`."""
+    inputs = training, patches, out, settings, device, overwrite
+    yield from apart(_train, *inputs, cancel=cancel)
+
+
+def _train(
+    training: Training,
+    patches: PatchSet,
+    out: Path,
+    settings: Any,
+    device: str,
+    overwrite: bool,
+    *,
+    cancel: CancelToken,
+) -> Job[None]:
+    # The model is in its file; a panel needs no more than to know that.
+    yield from training.job(
+        patches, out, settings, device=device, overwrite=overwrite, cancel=cancel
+    )
+
+
 def load_job(path: Path) -> Job[PatchSet]:
     """Yield progress; returns the patch set at `path`."""
     yield Progress("load", 0, 1)
     return load_patches(path)
 
 
-def device_job(name: str) -> Job[str]:
-    """Yield progress; returns a line on the device that computes."""
-    yield Progress("device", 0, 1)
+def device_job(name: str, precision: str, cancel: CancelToken) -> Job[str]:
+    """Yield progress; returns a line on the device that computes, and in which precision."""
     # Draws the curves; loaded here, the first of them does not hold up the viewer.
     import matplotlib.backends.backend_agg  # noqa: F401
 
+    return (yield from apart(_device, name, precision, cancel=cancel))
+
+
+def _device(name: str, precision: str, *, cancel: CancelToken) -> Job[str]:
+    yield Progress("device", 0, 1)
     from napari_wsss.models.device import choose_device, describe_device
 
-    leave_a_core()  # as the training will
-    return describe_device(choose_device(name))
+    return describe_device(choose_device(name), precision)

@@ -20,7 +20,7 @@ from napari_wsss.errors import CancelledError
 from napari_wsss.jobs import CancelToken, Event, Job, Log, Progress, run_job
 from napari_wsss.panels.support.beside_opengl import let_torch_load
 
-__all__ = ["JobRunner", "leave_a_core", "wait_for_jobs"]
+__all__ = ["JobRunner", "wait_for_jobs"]
 
 let_torch_load()
 
@@ -81,8 +81,7 @@ class JobRunner(QObject):
             Called in the thread with the token that cancels the job; opens what the job needs
             and returns it.
         lane
-            Jobs of one lane take turns, over all viewers. In the lane ``"compute"``, one core
-            is left to the viewer.
+            Jobs of one lane take turns, over all viewers.
 
         Raises
         ------
@@ -113,8 +112,6 @@ class JobRunner(QObject):
         try:
             lock = self._turn(name, lane, token)
             try:
-                if lane == "compute":
-                    leave_a_core()
                 outcome = "finished", run_job(make(token), _Throttled(self.event.emit))
             finally:
                 lock.release()
@@ -171,16 +168,6 @@ def _step_back() -> None:
     if sys.platform == "linux":
         # There, each thread has a priority of its own, which those it starts inherit.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-
-
-def leave_a_core() -> None:
-    """Compute with all cores but those that the preferences leave to the viewer."""
-    import torch
-
-    from napari_wsss.panels.support.preferences import preferences
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    torch.set_num_threads(max(1, (cores or 1) - preferences().cores_left))
 
 
 def wait_for_jobs(seconds: float = 10.0, *, cancel: bool = True) -> bool:
