@@ -14,8 +14,7 @@ from napari_wsss.panels.cams_grid import Cell
 from napari_wsss.panels.support.layers import LayerData, image_layer, labels_layer, map_layer
 
 if TYPE_CHECKING:
-    from napari_wsss.cams import Explanation, SlideRegion
-    from napari_wsss.panels.support.live import Place
+    from napari_wsss.cams import Explanation
 
 __all__ = [
     "cells_of",
@@ -23,7 +22,6 @@ __all__ = [
     "label_pixels",
     "map_options",
     "patch_place",
-    "region_options",
 ]
 
 #: Share of the scale over which maps fade out towards no evidence, so that tissue shows.
@@ -47,15 +45,6 @@ def patch_place(mpp: float | None, others: Sequence[float | None]) -> dict[str, 
     if mpp is None:  # a pixel is drawn as one µm; the panel says that it is not known
         return {"units": ("µm", "µm")} if others else {}
     return {"scale": (mpp, mpp), "units": ("µm", "µm")}
-
-
-def region_options(region: SlideRegion, place: Place) -> dict[str, Any]:
-    """Return what lays a region over its slide, whose layer lies at `place`."""
-    scale = np.asarray(place.scale)
-    return {
-        **place.options(region.downsample),
-        "translate": tuple((place.translate + scale * region.origin).tolist()),
-    }
 
 
 @cache

@@ -20,14 +20,9 @@ if TYPE_CHECKING:
 
     from napari_wsss.classes import ClassTable
 
-__all__ = ["SlideMapsView", "maps_path"]
+__all__ = ["SlideMapsView"]
 
 _NOT_COMPUTED, _LARGEST = 255, 254
-
-
-def maps_path(out: Path, name: str) -> Path:
-    """Return where the class maps of the slide called `name` are written."""
-    return out / f"{name}-maps.ome.zarr"
 
 
 class SlideMapsView:

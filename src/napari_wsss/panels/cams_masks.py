@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_wsss.jobs import CancelToken, Job
 from napari_wsss.panels.cams_table import NumberTable
 from napari_wsss.panels.cams_view import depth_name
-from napari_wsss.panels.cams_work import quality_job
+from napari_wsss.panels.cams_work import How, masks_job, quality_job
 from napari_wsss.panels.support.choosers import PathField
 from napari_wsss.panels.support.forms import SettingsForm
 from napari_wsss.panels.support.job_view import JobView
@@ -20,7 +19,6 @@ from napari_wsss.panels.support.preferences import preferences
 from napari_wsss.settings import PseudoMaskSettings
 
 if TYPE_CHECKING:
-    from napari_wsss.cams import PseudoMasks
     from napari_wsss.patches import PatchSet
 
 __all__ = ["MasksBox"]
@@ -132,25 +130,14 @@ class MasksBox(QWidget):
         patches, classifier, out = self._patches, self._classifier, self.folder.path
         if patches is None or classifier is None or out is None:
             return
-        settings = self.settings()
-        device = preferences().device
-
-        def make(cancel: CancelToken) -> Job[PseudoMasks]:
-            from napari_wsss.cams import pseudo_mask_job
-            from napari_wsss.models import load_classifier
-
-            model = load_classifier(classifier)
-            return pseudo_mask_job(patches, model, out, settings, device=device, cancel=cancel)
-
+        how = How(classifier, self.settings(), preferences().device)
         self._clear_quality()
-        self.work.run("Pseudo masks", make)
+        self.work.run("Pseudo masks", lambda cancel: masks_job(how, patches, out, cancel))
 
-    def _made(self, masks: PseudoMasks) -> None:
-        self.work.say(
-            f"Finished: {masks.folder.name}. Next: train a segmenter from these pseudo masks."
-        )
+    def _made(self, folder: Path) -> None:
+        self.work.say(f"Finished: {folder.name}. Next: train a segmenter from these pseudo masks.")
         self._update()
-        self.made.emit(masks.folder)
+        self.made.emit(folder)
 
     # -- measuring --------------------------------------------------------------------
 
@@ -159,10 +146,11 @@ class MasksBox(QWidget):
         if patches is None or folder is None:
             return
 
-        def make(cancel: CancelToken) -> Job[dict[str, Any]]:
-            return quality_job(folder, patches, cancel)
-
-        self.measuring.run("Quality of pseudo masks", make, lane="measure")
+        self.measuring.run(
+            "Quality of pseudo masks",
+            lambda cancel: quality_job(folder, patches, cancel),
+            lane="measure",
+        )
 
     def _measured(self, quality: dict[str, Any]) -> None:
         rows = quality["depths"]

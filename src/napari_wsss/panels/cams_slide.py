@@ -1,41 +1,29 @@
-"""Choosing a slide, a region of it or the whole, and mapping the whole."""
+"""Choosing the slide whose class maps are made."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.layers import Image, Layer
-from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QWidget
 
-from napari_wsss.errors import WsssError
-from napari_wsss.jobs import BlockDone, CancelToken, Event, Job
-from napari_wsss.panels.cams_cells import evidence_colormap
 from napari_wsss.panels.cams_grid import CellGrid
-from napari_wsss.panels.cams_maps import SlideMapsView, maps_path
-from napari_wsss.panels.support.choosers import LayerChooser, PathField
-from napari_wsss.panels.support.job_view import JobView
+from napari_wsss.panels.support.choosers import LayerChooser
 from napari_wsss.panels.support.layer_slide import (
     layer_mpp,
     may_be_slide,
     slide_of,
     slide_problem,
 )
-from napari_wsss.panels.support.live import Place, ViewCentre
-from napari_wsss.panels.support.preferences import preferences
 
 if TYPE_CHECKING:
     import napari
 
-    from napari_wsss.inference import SlideMaps
     from napari_wsss.models import ModelInfo
     from napari_wsss.slides import Slide
 
-__all__ = ["SlideBox", "WholeSlideBox", "raw"]
-
-#: Milliseconds between two looks at what was stored.
-_REFRESH_MS = 250
+__all__ = ["SlideBox", "raw"]
 
 
 class SlideBox(QWidget):
@@ -118,137 +106,6 @@ class SlideBox(QWidget):
 
     def _offered(self, layer: Layer) -> bool:
         return may_be_slide(layer) and not any(raw(layer) is own for own in self._grid.layers)
-
-
-class WholeSlideBox(QWidget):
-    """Maps a whole slide, shown in the grid as it grows.
-
-    Parameters
-    ----------
-    viewer
-        Where it is shown.
-    grid
-        The cells.
-    """
-
-    def __init__(
-        self, viewer: napari.viewer.Viewer, grid: CellGrid, parent: QWidget | None = None
-    ) -> None:
-        super().__init__(parent)
-        self._viewer, self._grid = viewer, grid
-        self._shown: SlideMapsView | None = None
-        self._layer: Image | None = None
-        self._info: ModelInfo | None = None
-        self._path: Path | None = None
-        self._centre: ViewCentre | None = None
-        self.folder = PathField("folder", "Folder for the class maps")
-        self.work = JobView("Map the whole slide")
-        self.keep = QPushButton("Open as layers")
-        self.keep.setToolTip("<p>Leave the cells, and put the maps as layers over the slide.</p>")
-        self.keep.clicked.connect(self._open)
-        self.keep.setVisible(False)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(6)
-        for widget in (self.folder, self.work, self.keep):
-            layout.addWidget(widget)
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_REFRESH_MS)
-        self._timer.timeout.connect(self._refresh)
-        self.work.runner.event.connect(self._event)
-        self.work.runner.finished.connect(self._finished)
-        self.work.runner.ended.connect(self._ended)
-
-    @property
-    def shown(self) -> SlideMapsView | None:
-        """The maps that are or were shown last."""
-        return self._shown
-
-    def start(self, slides: SlideBox, classifier: Path, info: ModelInfo) -> None:
-        """Begin, or go on with, the maps of the chosen slide."""
-        layer, out = slides.layer, self.folder.path
-        if layer is None or out is None:
-            return
-        self._layer, self._info, self._shown, self._path = layer, info, None, None
-        self.keep.setVisible(False)
-        place = Place.of(layer)
-        self._centre = centre = ViewCentre(self._viewer, place)
-        model_mpp, device = slides.classifier_mpp, preferences().device
-
-        def make(cancel: CancelToken) -> Job[SlideMaps]:
-            from napari_wsss.inference import map_job
-            from napari_wsss.models import load_classifier
-
-            slide = slides.open(layer)
-            step = (info.mpp or model_mpp or 1) / slide.require_mpp()
-            self._path = maps_path(out, slide.name)
-
-            def view() -> tuple[float, float] | None:
-                yx = centre.yx
-                return None if yx is None else (yx[0] / step, yx[1] / step)
-
-            return map_job(
-                slide, load_classifier(classifier), out, model_mpp=model_mpp, device=device,
-                view=view, live=True, cancel=cancel,
-            )  # fmt: skip
-
-        self.work.run("Class maps", make)
-
-    def show_again(self) -> None:
-        """Show the maps in the grid, if there are any."""
-        if self._shown is not None:
-            self._grid.show(self._shown.cells())
-            self._shown.follow(self._grid.layers[1::2])
-
-    def _event(self, event: Event) -> None:
-        if self._shown is None and self._path is not None:
-            self._begin()
-        if isinstance(event, BlockDone) and not self._timer.isActive():
-            self._timer.start()
-
-    def _begin(self) -> None:
-        """Show the maps as soon as their folder has been made."""
-        path, layer, info = self._path, self._layer, self._info
-        if path is None or layer is None or info is None or not (path / "run.json").is_file():
-            return
-        try:
-            self._shown = SlideMapsView(path, info.class_table, layer)
-        except WsssError:
-            return  # being made, or to be replaced; the run itself tells what is wrong
-        # Who went to another panel meanwhile finds them on coming back.
-        if self.isVisible():
-            self.show_again()
-
-    def _refresh(self) -> None:
-        if self._shown is not None and self._grid.showing:
-            self._shown.refresh()
-
-    def _finished(self, maps: SlideMaps) -> None:
-        self._path = maps.path
-        if self._shown is None:
-            self._begin()
-        self._refresh()
-        self.work.say(f"Finished: {maps.path.name}")
-        self.keep.setVisible(True)
-
-    def _ended(self) -> None:
-        self._refresh()
-        if self._centre is not None:
-            self._centre.disconnect()
-            self._centre = None
-
-    def _open(self) -> None:
-        if self._shown is None:
-            return
-        self._grid.close()
-        layers = self._viewer.open(str(self._shown.path), plugin="napari-wsss")
-        for i, layer in enumerate(layers):
-            # As in the cells, and one at a time: over each other they would mix.
-            layer.contrast_limits = (127, 254)
-            layer.colormap = evidence_colormap()
-            layer.blending, layer.opacity = "translucent_no_depth", 0.75
-            layer.visible = i == 0
 
 
 def raw(layer: Layer | None) -> Image | None:

@@ -1,7 +1,8 @@
-"""What the class maps panel does in threads: reading headers, explaining patches and regions."""
+"""What the class maps panel does beside the viewer: headers, patches and regions explained."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +13,36 @@ from numpy.typing import NDArray
 
 from napari_wsss.errors import DataError, ModelError
 from napari_wsss.jobs import CancelToken, Job, Log, Progress
-from napari_wsss.panels.cams_cells import region_options
+from napari_wsss.panels.support.helper import apart
+from napari_wsss.panels.support.on_slide import on_slide
+from napari_wsss.settings import PseudoMaskSettings
 
 if TYPE_CHECKING:
-    from napari_wsss.cams import Explainer, Explanation
+    from napari_wsss.cams import Explainer, Explanation, SlideRegion
     from napari_wsss.models import ModelInfo
     from napari_wsss.panels.support.live import Place
     from napari_wsss.patches import PatchSet
-    from napari_wsss.settings import PseudoMaskSettings
     from napari_wsss.slides import Slide
 
-__all__ = ["Found", "LoadedClassifier", "header_job", "patch_job", "quality_job", "region_job"]
+__all__ = [
+    "Found",
+    "How",
+    "header_job",
+    "map_job",
+    "masks_job",
+    "patch_job",
+    "quality_job",
+    "region_job",
+]
+
+
+@dataclass(frozen=True)
+class How:
+    """What explains: a checkpoint, how its maps are made, and where they are computed."""
+
+    classifier: Path
+    settings: PseudoMaskSettings
+    device: str
 
 
 @dataclass(frozen=True)
@@ -55,28 +75,12 @@ class Found:
         return self.explanation.image.shape
 
 
-class LoadedClassifier:
-    """Keeps the classifier that explained last, since loading one takes longer than a patch."""
-
-    def __init__(self) -> None:
-        self._key: object = None
-        self._explainer: Explainer | None = None
-
-    def explainer(self, path: Path, settings: PseudoMaskSettings, device: str) -> Explainer:
-        """Return the explainer of a checkpoint; the same one as long as nothing changes."""
-        from napari_wsss.cams import Explainer
-        from napari_wsss.models import load_classifier
-
-        stamp = path.stat() if path.exists() else None
-        key = (path, settings, device, stamp and (stamp.st_mtime_ns, stamp.st_size))
-        if self._explainer is None or key != self._key:
-            self._explainer = Explainer(load_classifier(path), settings, device=device)
-            self._key = key
-        return self._explainer
-
-
-def header_job(path: Path) -> Job[ModelInfo]:
+def header_job(path: Path, cancel: CancelToken) -> Job[ModelInfo]:
     """Read what a checkpoint says of itself; ModelError if it is no classifier."""
+    return (yield from apart(_header, path, cancel=cancel, compute=False))
+
+
+def _header(path: Path, *, cancel: CancelToken) -> Job[ModelInfo]:
     from napari_wsss.models import read_info
 
     yield Log(f"Reading {path.name}")
@@ -86,12 +90,14 @@ def header_job(path: Path) -> Job[ModelInfo]:
     return info
 
 
-def patch_job(
-    explainer: Callable[[], Explainer], patches: PatchSet, i: int, cancel: CancelToken
-) -> Job[Found]:
-    """Explain patch `i` of a set; `explainer` is called in the thread."""
+def patch_job(how: How, patches: PatchSet, i: int, cancel: CancelToken) -> Job[Found]:
+    """Explain patch `i` of a set."""
+    return (yield from apart(_patch, how, patches, i, cancel=cancel))
+
+
+def _patch(how: How, patches: PatchSet, i: int, *, cancel: CancelToken) -> Job[Found]:
     yield Log(f"Patch {patches.names[i]}")
-    ready = explainer()
+    ready = _explainer(how)
     known = ready.info.class_table.names
     if known != patches.classes.names:
         raise ModelError(
@@ -109,7 +115,7 @@ def patch_job(
 
 
 def region_job(
-    explainer: Callable[[], Explainer],
+    how: How,
     open_slide: Callable[[], Slide],
     place: Place,
     corners: NDArray[np.float64],
@@ -121,8 +127,8 @@ def region_job(
 
     Parameters
     ----------
-    explainer
-        Called in the thread.
+    how
+        What explains.
     open_slide, place
         Opens the slide, called in the thread; and where its layer lies in the viewer.
     corners
@@ -133,24 +139,96 @@ def region_job(
     label, cancel
         As in `Explainer.explain`.
     """
+    yield Log("Region of the slide")
+    with open_slide() as slide:
+        inputs = how, corners, mpp, label
+        region, explanation = yield from on_slide(slide, _region, *inputs, cancel=cancel)
+    return Found(explanation, f"region of {slide.name}", region_options(region, place))
+
+
+def _region(
+    slide: Slide,
+    how: How,
+    corners: NDArray[np.float64],
+    mpp: float | None,
+    label: NDArray[np.bool_] | None,
+    *,
+    cancel: CancelToken,
+) -> Job[tuple[SlideRegion, Explanation]]:
     from napari_wsss.cams import read_region
 
-    yield Log("Region of the slide")
-    ready = explainer()
+    ready = _explainer(how)
     y, x = corners[0] + 0.5
     height, width = corners[1] - corners[0]
-    with open_slide() as slide:
-        region = read_region(slide, ready.info.mpp or mpp, y, x, height, width)
+    region = read_region(slide, ready.info.mpp or mpp, y, x, height, width)
     explanation = yield from ready.job(region.image, name="region", label=label, cancel=cancel)
-    return Found(
-        explanation,
-        f"region of {slide.name}",
-        region_options(region, place),
+    return region, explanation
+
+
+def region_options(region: SlideRegion, place: Place) -> dict[str, Any]:
+    """Return what lays a region over its slide, whose layer lies at `place`."""
+    scale = np.asarray(place.scale)
+    return {
+        **place.options(region.downsample),
+        "translate": tuple((place.translate + scale * region.origin).tolist()),
+    }
+
+
+def map_job(
+    slide: Slide,
+    classifier: Path,
+    out: Path,
+    model_mpp: float | None,
+    device: str,
+    overwrite: bool,
+    *,
+    view: Callable[[], tuple[float, float] | None],
+    cancel: CancelToken,
+) -> Job[Path]:
+    """Map a whole slide; returns the ``-maps.ome.zarr`` folder.
+
+    `view` says where the user looks, (y, x) in level-0 pixels of the slide; the other
+    parameters are those of `napari_wsss.map_slide`.
+    """
+    from napari_wsss import inference
+    from napari_wsss.models import load_classifier
+
+    model = load_classifier(classifier)
+    step = (model.mpp or model_mpp or 1) / slide.require_mpp()
+
+    def on_maps() -> tuple[float, float] | None:
+        yx = view()
+        return None if yx is None else (yx[0] / step, yx[1] / step)
+
+    maps = yield from inference.map_job(
+        slide, model, out, model_mpp=model_mpp, device=device, overwrite=overwrite,
+        view=on_maps, live=True, cancel=cancel,
+    )  # fmt: skip
+    return maps.path
+
+
+def masks_job(how: How, patches: PatchSet, out: Path, cancel: CancelToken) -> Job[Path]:
+    """Make the pseudo masks of a data set; returns their folder."""
+    return (yield from apart(_masks, how, patches, out, cancel=cancel))
+
+
+def _masks(how: How, patches: PatchSet, out: Path, *, cancel: CancelToken) -> Job[Path]:
+    from napari_wsss.cams import pseudo_mask_job
+    from napari_wsss.models import load_classifier
+
+    model = load_classifier(how.classifier)
+    made = yield from pseudo_mask_job(
+        patches, model, out, how.settings, device=how.device, cancel=cancel
     )
+    return made.folder
 
 
 def quality_job(folder: Path, patches: PatchSet, cancel: CancelToken) -> Job[dict[str, Any]]:
     """Measure pseudo masks on those patches that have a mask."""
+    return (yield from apart(_quality, folder, patches, cancel=cancel))
+
+
+def _quality(folder: Path, patches: PatchSet, *, cancel: CancelToken) -> Job[dict[str, Any]]:
     from napari_wsss.cams import PseudoMasks
     from napari_wsss.cams import quality_job as measure
 
@@ -160,3 +238,20 @@ def quality_job(folder: Path, patches: PatchSet, cancel: CancelToken) -> Job[dic
     if not len(measured):
         raise DataError("No patch of this data set has a mask to measure against.")
     return (yield from measure(PseudoMasks(folder), measured, cancel=cancel))
+
+
+def _explainer(how: How) -> Explainer:
+    """Return what explains; the last one is kept, as loading it takes longer than a patch."""
+    try:
+        found = how.classifier.stat()
+    except OSError:
+        return _load(how, ())  # which says what is wrong
+    return _load(how, (found.st_mtime_ns, found.st_size))
+
+
+@functools.lru_cache(maxsize=1)
+def _load(how: How, stamp: tuple[int, ...]) -> Explainer:
+    from napari_wsss.cams import Explainer
+    from napari_wsss.models import load_classifier
+
+    return Explainer(load_classifier(how.classifier), how.settings, device=how.device)

@@ -1,0 +1,174 @@
+"""Class maps of patches, and the pseudo masks of a data set."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from napari_wsss.cams import PseudoMasks, generate_pseudo_masks
+from napari_wsss.classes import ClassTable
+from napari_wsss.models import Classifier, load_classifier
+from napari_wsss.panels.cams import CamPanel
+from napari_wsss.panels.support.state import state_of
+from napari_wsss.settings import PseudoMaskSettings
+
+CLASSES = ClassTable.from_names(
+    ["gland", "stroma", "fat"], values=[0, 1, 2], colors=["#d55e00", "#009e73", "#0072b2"]
+)
+WAIT = 20_000
+
+
+# -- what is missing ---------------------------------------------------------------------------
+
+
+def test_it_says_what_is_missing_and_disables_what_cannot_work(
+    viewer, add_panel, model, qtbot, choose
+):
+    panel = add_panel(CamPanel)
+    assert "Choose a classifier" in panel.look.message.text()
+    assert not panel.look.button.isEnabled()
+    assert not panel.masks.work.button.isEnabled()
+    panel.classifier.path = model
+    qtbot.waitUntil(lambda: "Load a data set" in panel.look.message.text(), timeout=WAIT)
+    assert state_of(viewer).classifier == model
+    choose(panel, 1)
+    assert "Open a slide first" in panel.look.message.text()
+    choose(panel, 2)
+    assert not panel.whole.work.button.isEnabled()
+    assert "Open a slide first" in panel.whole.work.message.text()
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda m, p: m(p, names=("a", "b")), "the data set has gland, stroma, fat"),
+        (lambda m, p: m(p, kind="segmenter"), "needs? a classifier|is a segmenter"),
+        (lambda m, p: p.write_bytes(b"no model") and p, "not a model"),
+    ],
+)
+def test_models_that_do_not_fit_are_told(
+    viewer, add_panel, patches, tmp_path, qtbot, make, reason, make_model
+):
+    panel = add_panel(CamPanel)
+    state_of(viewer).set(patch_set=patches)
+    panel.classifier.path = make(make_model, tmp_path / "other.safetensors")
+    qtbot.waitUntil(lambda: bool(re.search(reason, panel.look.message.text())), timeout=WAIT)
+    assert not panel.look.button.isEnabled()
+    assert not panel.masks.work.button.isEnabled()
+
+
+def test_layers_that_are_no_slide_are_told(viewer, ready, choose):
+    choose(ready, 1)
+    viewer.add_image(np.zeros((64, 64)), name="grey")
+    assert ready.slides.layer is None
+    viewer.add_image(np.zeros((20, 20, 3), np.uint8), rgb=True, name="small")
+    assert "too small" in ready.look.message.text()
+    plain = viewer.add_image(np.zeros((64, 64, 3), np.uint8), rgb=True, name="plain")
+    ready.slides.chooser.layer = plain
+    assert "how many µm" in ready.look.message.text()
+    ready.slides.slide_mpp.setValue(0.5)
+    assert "Draw a region" in ready.look.message.text()
+
+
+# -- patches -----------------------------------------------------------------------------------
+
+
+def test_a_patch_is_shown_class_by_class(viewer, ready, patches, qtbot, show):
+    show(ready, qtbot)
+    found = ready.explaining.found.explanation
+    assert ready.patches.index == 0  # the first of several classes
+    overs = [ready.grid.over(i) for i in range(5)]
+    titles = [f"{n} ({p:.2f})" for n, p in zip(CLASSES.names, found.probabilities, strict=True)]
+    assert [a.name for a in overs] == [*titles, "pseudo mask", "depths agree"]
+    for k in range(3):
+        np.testing.assert_array_equal(overs[k].data, found.maps[-1, k])
+        np.testing.assert_array_equal(ready.grid.layers[2 * k].data, patches.read(0))
+    for k, info in enumerate(CLASSES.classes):
+        color = overs[3].colormap.color_dict[k + 1]
+        np.testing.assert_allclose(color[:3] * 255, info.rgb, atol=1)
+    np.testing.assert_allclose(overs[4].data, found.agreement)
+
+
+def test_the_slider_moves_the_mask_and_nothing_is_computed(
+    ready, qtbot, monkeypatch, show, mask_layer
+):
+    show(ready, qtbot)
+    found = ready.explaining.found.explanation
+    monkeypatch.setattr(Classifier, "features", lambda *_: pytest.fail("computed again"))
+    kept = []
+    for threshold in (0.0, 0.3, 0.6, 1.0):
+        ready.view.threshold.setValue(threshold)
+        expected = found.pseudo_mask(3, threshold)
+        shown = mask_layer(ready).data
+        np.testing.assert_array_equal(shown, np.where(expected == 255, 0, expected + 1))
+        kept.append(int((shown > 0).sum()))
+    assert kept[0] == 48 * 48
+    assert kept == sorted(kept, reverse=True)
+    assert kept[-1] < kept[0]
+    ready.view.depth_box.setCurrentIndex(0)
+    np.testing.assert_array_equal(ready.grid.over(1).data, found.maps[0, 1])
+    np.testing.assert_array_equal(mask_layer(ready).data > 0, found.pseudo_mask(0, 1.0) != 255)
+
+
+def test_next_shows_the_next_and_the_last_of_many_wins(ready, patches, qtbot, show, mask_layer):
+    show(ready, qtbot)
+    assert ready.patches.number.maximum() == 3  # of several classes
+    ready.patches.forward.click()
+    ready.patches.forward.click()
+    qtbot.waitUntil(
+        lambda: ready.explaining.found.name == "p3" and not ready.look.runner.running, timeout=WAIT
+    )
+    np.testing.assert_array_equal(ready.grid.layers[0].data, patches.read(3))
+    ready.patches.name.setText("p1")
+    ready.patches.name.editingFinished.emit()
+    assert not ready.patches.several.isChecked()
+    qtbot.waitUntil(lambda: ready.explaining.found.name == "p1", timeout=WAIT)
+    assert (mask_layer(ready).data == 2).all()
+    qtbot.waitUntil(lambda: "One class only" in ready.view.text.text())
+
+
+def test_the_mask_of_a_patch_is_measured(ready, patches, qtbot, show):
+    show(ready, qtbot)
+    qtbot.waitUntil(lambda: "mean IoU by depth" in ready.view.text.text())
+    values = ready.explaining.found.explanation.miou(patches.read_mask(0))
+    assert f"fused: {values[-1]:.2f}" in ready.view.text.text()
+
+
+# -- pseudo masks ------------------------------------------------------------------------------
+
+
+def test_pseudo_masks_are_made_as_on_the_command_line(
+    viewer, ready, patches, model, tmp_path, qtbot
+):
+    ready.view.threshold.setValue(0.3)
+    assert ready.masks.folder.path == tmp_path / "work" / "set-pseudo-masks"
+    assert not ready.masks.measuring.button.isEnabled()
+    ready.masks.work.button.click()
+    qtbot.waitUntil(lambda: state_of(viewer).pseudo_masks is not None, timeout=WAIT)
+    made = PseudoMasks(state_of(viewer).pseudo_masks)
+    alone = generate_pseudo_masks(
+        patches, load_classifier(model), tmp_path / "alone", PseudoMaskSettings(threshold=0.3)
+    )
+    for name in patches.names:
+        np.testing.assert_array_equal(made.targets(name), alone.targets(name))
+    assert made.record["settings"]["threshold"] == 0.3
+    assert "Train segmenter" in ready._guide.text()
+
+    ready.masks.measuring.button.click()
+    qtbot.waitUntil(lambda: ready.masks.table.rowCount() == 3, timeout=WAIT)
+    from napari_wsss.cams import pseudo_mask_quality
+
+    rows = pseudo_mask_quality(alone, patches)["depths"]
+    for d, row in enumerate(rows):
+        assert ready.masks.table.item(d, 1).text() == f"{row['miou_multi_label']:.3f}"
+
+
+def test_pseudo_masks_that_exist_are_not_replaced(ready, qtbot):
+    folder = ready.masks.folder.path
+    folder.mkdir(parents=True)
+    (folder / "thesis.txt").write_text("mine")
+    ready.masks.work.button.click()
+    qtbot.waitUntil(lambda: "exists" in ready.masks.work.error.text(), timeout=WAIT)
+    assert (folder / "thesis.txt").read_text() == "mine"
