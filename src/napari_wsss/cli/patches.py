@@ -11,7 +11,7 @@ import typer
 from napari_wsss.cli.console import Terminal
 from napari_wsss.cli.errors import FAILED
 from napari_wsss.cli.from_labels import from_labels
-from napari_wsss.cli.options import Classes, Json, Mpp, Overwrite, Quiet
+from napari_wsss.cli.options import Classes, Device, Json, Mpp, Overwrite, Quiet
 
 __all__ = ["from_masks", "register", "report_set"]
 
@@ -160,12 +160,20 @@ def report_set(
     quick: Annotated[
         bool, typer.Option("--quick", help="Read the headers of the images only.")
     ] = False,
+    check_labels: Annotated[
+        bool,
+        typer.Option(
+            "--check-labels",
+            help="Look for labels that patches of other images speak against (minutes).",
+        ),
+    ] = False,
+    device: Device = "auto",
     classes: Classes = None,
     mpp: Mpp = None,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
-    """Report counts, sizes and problems of a patch set; fails if it cannot be trained on."""
+    """Report counts, problems and what to label next; fails if a set cannot be trained on."""
     terminal = Terminal(json, quiet=quiet)
     from napari_wsss.patches import load_patches, report_job
 
@@ -176,7 +184,9 @@ def report_set(
         split=None if split is None else split.value,
         masks=masks,
     )
-    report = terminal.run(report_job, patches, deep=not quick)
+    report = terminal.run(
+        report_job, patches, deep=not quick, check_labels=check_labels, device=device
+    )
     terminal.say(report.to_text())
     terminal.summary(report.to_dict())
     if report.errors:

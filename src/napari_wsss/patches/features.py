@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from napari_wsss.errors import WsssError
 from napari_wsss.jobs import CancelToken, Job, Progress
-from napari_wsss.patches.grid import PatchReader
 
 if TYPE_CHECKING:
     import torch
@@ -148,7 +147,7 @@ class PatchFeatures:
 
 
 def features_job(
-    read: PatchReader,
+    read: Callable[[int], NDArray[np.uint8]],
     network: PatchNetwork,
     cells: NDArray[np.int64],
     known: PatchFeatures | None = None,

@@ -20,17 +20,28 @@ _RANK = {"error": 0, "warning": 1, "info": 2}
 
 
 def report_job(
-    patches: PatchSet, *, deep: bool = True, cancel: CancelToken | None = None
+    patches: PatchSet,
+    *,
+    deep: bool = True,
+    check_labels: bool = False,
+    device: str = "auto",
+    cancel: CancelToken | None = None,
 ) -> Job[PatchReport]:
     """Look a patch set over, as a job; see `report`.
 
     Yields
     ------
     Event
-        Progress of 'scan' in patches.
+        Progress of 'scan' and 'patches looked at' in patches.
     """
     facts = yield from scan_job(patches, deep, cancel or CancelToken())
     problems = [*label_problems(patches), *file_problems(patches, facts)]
+    if check_labels and not any(p.severity == "error" for p in problems):
+        # It brings torch, which a report without it does not need.
+        from napari_wsss.patches.doubts import doubts_job, doubts_problem
+
+        doubts = yield from doubts_job(patches, device=device, cancel=cancel)
+        problems += doubts_problem(doubts, len(patches.train()))
     names = np.array(patches.classes.names, dtype=object)
     combinations = Counter(" + ".join(names[row]) or "(none)" for row in patches.labels)
     per_class = patches.labels.sum(0)
@@ -59,7 +70,9 @@ def report_job(
     )
 
 
-def report(patches: PatchSet, *, deep: bool = True) -> PatchReport:
+def report(
+    patches: PatchSet, *, deep: bool = True, check_labels: bool = False, device: str = "auto"
+) -> PatchReport:
     """Look a patch set over: what it holds, and what is wrong with it.
 
     Parameters
@@ -69,13 +82,18 @@ def report(patches: PatchSet, *, deep: bool = True) -> PatchReport:
     deep
         Decode every image and mask, to find damaged files, duplicates and unlisted mask
         values; False reads the headers of the images only.
+    check_labels
+        Look for labels that patches of other images speak against, too, if nothing else must
+        be mended first; the packaged encoder looks at every training patch.
+    device
+        Where it does.
 
     Returns
     -------
     PatchReport
         Nothing about the set raises; everything wrong is in ``problems``.
     """
-    return run_job(report_job(patches, deep=deep))
+    return run_job(report_job(patches, deep=deep, check_labels=check_labels, device=device))
 
 
 def check_trainable(patches: PatchSet, *, deep: bool = True) -> PatchReport:
