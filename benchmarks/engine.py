@@ -111,7 +111,7 @@ def throughput(args: argparse.Namespace) -> None:
 
 def _bare_speed(engine: Engine, height: int, width: int, seconds: float = 8.0) -> float:
     """Return MP/s of the network alone on a tensor that is there already."""
-    x = torch.rand(1, 3, height, width).to(memory_format=torch.channels_last)
+    x = _pixels(engine, height, width)
     with torch.inference_mode(), autocast(engine.device, engine.settings.precision):
         engine.model.dense(x)
         count, began = 0, time.perf_counter()
@@ -119,6 +119,12 @@ def _bare_speed(engine: Engine, height: int, width: int, seconds: float = 8.0) -
             engine.model.dense(x)
             count += 1
     return count * height * width / 1e6 / (time.perf_counter() - began)
+
+
+def _pixels(engine: Engine, height: int, width: int) -> torch.Tensor:
+    """Return an image (1, 3, height, width) as the engine's network takes it."""
+    pixels = torch.randint(0, 256, (1, height, width, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    return pixels / 255 if engine.model.encoder.normalises else pixels
 
 
 # -- memory -----------------------------------------------------------------------------
@@ -147,10 +153,10 @@ def _peak_of_network() -> float:
     side = settings.block_side(model.upscale)
     margin = GateGrid.of(224, (slide_px, slide_px)).margin_px(side)
     reach = engine.tiles.reach(margin)  # type: ignore[union-attr]
-    x = torch.rand(1, 3, side + 2 * reach, side + 2 * reach)
+    x = _pixels(engine, side + 2 * reach, side + 2 * reach)
     with torch.inference_mode(), autocast(engine.device, settings.precision):
         for _ in range(2):
-            engine.model.dense(x.to(memory_format=torch.channels_last))
+            engine.model.dense(x)
     return _peak()
 
 

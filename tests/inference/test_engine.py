@@ -28,7 +28,9 @@ def whole_image(model, image):
     step = model.alignment_px
     height, width = image.shape[:2]
     padded = np.pad(image, ((0, -height % step), (0, -width % step), (0, 0)), mode="symmetric")
-    x = torch.from_numpy(padded).permute(2, 0, 1)[None].float() / 255
+    x = torch.from_numpy(padded).permute(2, 0, 1)[None]
+    if model.encoder.normalises:  # else it takes the bytes
+        x = x.float() / 255
     with torch.no_grad():
         out = model.dense(x)
     return out.logits[0, :, :height, :width].numpy()

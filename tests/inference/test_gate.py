@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_wsss.inference import Engine
-from napari_wsss.inference.engine import Region
 from napari_wsss.inference.gate import GateGrid, allowed_by_labels, allowed_by_presence
 from napari_wsss.inference.predict import BlockPrediction, image_logits
+from napari_wsss.inference.region import Region
 from napari_wsss.inference.tiles import Rect
 from napari_wsss.settings import InferenceSettings
 

@@ -265,10 +265,10 @@ def test_lack_of_memory_gives_the_same_labels(
 ):
     run = Engine.run
 
-    def small_only(self, images, rects):
+    def small_only(self, images, rects, wanted=None):
         if len(images) > 1 or rects[0].height > limit_px:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return run(self, images, rects)
+        return run(self, images, rects, wanted)
 
     monkeypatch.setattr(Engine, "run", small_only)
     segment_slide(slide, model, tmp_path, SETTINGS.changed(batch_size=4))
@@ -279,7 +279,7 @@ def test_lack_of_memory_gives_the_same_labels(
 
 
 def test_no_memory_at_all_is_told(model, slide, tmp_path, monkeypatch):
-    def never(self, images, rects):
+    def never(self, images, rects, wanted=None):
         raise MemoryError
 
     monkeypatch.setattr(Engine, "run", never)

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from napari_wsss.models import Classifier, Segmenter
-from napari_wsss.models import activations as module
-from napari_wsss.models.activations import with_fused_activations
+from napari_wsss.models import quick_layers as module
 from napari_wsss.models.fusion import fused
+from napari_wsss.models.quick_layers import with_quick_convolutions
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN"
@@ -34,8 +34,8 @@ def count(model, *kinds):
 @pytest.mark.parametrize("size", [(64, 96), (47, 81)])
 def test_outputs_are_those_of_the_original(make_info, kind, encoder, size):
     model = made(make_info, kind, name=encoder)
-    quick = with_fused_activations(model)
-    assert count(quick, "_Activated") > 4
+    quick = with_quick_convolutions(model)
+    assert count(quick, "QuickConv") > 4
     assert count(quick, "ReLU", "ReLU6") < count(model, "ReLU", "ReLU6")
     noise = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
@@ -53,9 +53,9 @@ def test_without_a_working_operator_nothing_changes(make_info, monkeypatch, faul
             raise RuntimeError("expected 10 arguments")
         return x.new_zeros(len(x), len(self.weight), *x.shape[2:])
 
-    monkeypatch.setattr(module._Activated, "forward", forward)
-    assert with_fused_activations(model) is model
-    assert count(model, "_Activated") == 0
+    monkeypatch.setattr(module.QuickConv, "forward", forward)
+    assert with_quick_convolutions(model) is model
+    assert count(model, "QuickConv") == 0
 
 
 def test_an_activation_that_is_shared_stays(make_info):
@@ -79,4 +79,4 @@ def test_an_activation_that_is_shared_stays(make_info):
 
 def test_activations_before_convolutions_leave_nothing_to_fuse(make_info):
     model = made(make_info, "classifier", name="resnet38d")
-    assert with_fused_activations(model) is model
+    assert with_quick_convolutions(model) is model

@@ -9,54 +9,30 @@ are divided by their own sum, so that a constant input gives a constant output.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_wsss.inference.halo import receptive_halo
+from napari_wsss.inference.region import Region
 from napari_wsss.inference.tiles import BlendedTiles, ExactTiles, Rect
 from napari_wsss.inference.upload import Uploader
 from napari_wsss.jobs import CancelToken
 from napari_wsss.models import WsssModel
-from napari_wsss.models.activations import with_fused_activations
-from napari_wsss.models.device import autocast, choose_device, prepare_process, uses_bf16
-from napari_wsss.models.fusion import fused
+from napari_wsss.models.acceleration import accelerated
+from napari_wsss.models.base import ReducedOutput, Window
+from napari_wsss.models.device import autocast, choose_device, prepare_process
 from napari_wsss.models.interrupt import interruptible
 from napari_wsss.settings import InferenceSettings
 
-__all__ = ["Engine", "Region"]
+__all__ = ["Engine"]
 
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
 #: Blocks per forward pass where the settings leave it open. A CPU is busy with one.
 _BATCH = {"cpu": 1, "mps": 2, "cuda": 2}
-
-
-@dataclass(frozen=True)
-class Region:
-    """Network output for a rectangle of the image, on the device.
-
-    Attributes
-    ----------
-    rect
-        The rectangle; it begins at multiples of the network's alignment, and may end beyond
-        the image.
-    logits
-        (K, h, w) per pixel; within the halo they are not those of the whole image.
-    presence
-        (K, ph, pw) map of the gate, covering the same rectangle.
-    """
-
-    rect: Rect
-    logits: Tensor
-    presence: Tensor
-
-    def crop(self, rect: Rect) -> Tensor:
-        """Return the logits (K, height, width) of a rectangle inside."""
-        y, x = rect.y - self.rect.y, rect.x - self.rect.x
-        return self.logits[:, y : y + rect.height, x : x + rect.width]
 
 
 class Engine:
@@ -98,12 +74,10 @@ class Engine:
         self.halo = receptive_halo(model)
         self.step = model.alignment_px
         self._cancel = cancel or CancelToken()
-        quick = fused(model)
-        if self.device.type == "cpu" and not uses_bf16(self.device, self.settings.precision):
-            quick = with_fused_activations(quick)
-        quick = quick.to(self.device).to(memory_format=torch.channels_last)
+        quick = accelerated(model, self.device, self.settings.precision)
         self.model = interruptible(quick, self._cancel.raise_if_cancelled)
         self.classes = model.classes
+        self.temperature = model.info.temperature
         wanted = self.settings.batch_size
         self.batch_size = _BATCH.get(self.device.type, 1) if wanted == "auto" else wanted
         self.tiles: ExactTiles | BlendedTiles
@@ -125,7 +99,12 @@ class Engine:
         return BlendedTiles(size, max(self.step, apart // self.step * self.step))
 
     @torch.inference_mode()
-    def run(self, images: Sequence[NDArray[np.uint8]], rects: Sequence[Rect]) -> list[Region]:
+    def run(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        rects: Sequence[Rect],
+        wanted: Sequence[Rect] | None = None,
+    ) -> list[Region]:
         """Return the output for tiles of one shape, without waiting for the device.
 
         Parameters
@@ -134,6 +113,8 @@ class Engine:
             Each (h, w, 3): the pixels of a rectangle.
         rects
             Where they lie, as `tiles` said.
+        wanted
+            The part of each whose logits will be asked for; all by default.
 
         Raises
         ------
@@ -141,32 +122,42 @@ class Engine:
             Between two layers.
         """
         if isinstance(self.tiles, ExactTiles):
-            logits, presence = self._forward(images)
-            return [Region(*r) for r in zip(rects, logits, presence, strict=True)]
+            out = self._forward(images, None if wanted is None else _union(rects, wanted))
+            return [
+                Region(rect, logits, presence, out.origin, out.size, self.temperature)
+                for rect, logits, presence in zip(rects, out.logits, out.presence, strict=True)
+            ]
         return [
             self._blended(image, rect, self.tiles)
             for image, rect in zip(images, rects, strict=True)
         ]
 
-    def _forward(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, Tensor]:
-        """Return (N, K, H, W) logits and the presence map of N images (H, W, 3)."""
-        # In one pass, and channels last in memory.
-        batch = torch.div(self._upload(images), 255).permute(0, 3, 1, 2)
-        logits: Tensor | None = None
-        presence: Tensor | None = None
+    def _forward(
+        self, images: Sequence[NDArray[np.uint8]], keep: Window | None = None
+    ) -> ReducedOutput:
+        """Return the network's output for N images (H, W, 3)."""
+        batch = self._upload(images)
+        if self.model.encoder.normalises:  # in one pass
+            batch = torch.div(batch, 255)
+        batch = batch.permute(0, 3, 1, 2)  # channels last in memory
+        found = []
         for axes in self._flips:
             with autocast(self.device, self.settings.precision):
-                out = self.model.dense(batch.flip(axes) if axes else batch)
-            one, two = out.logits.float(), out.presence.float()
+                if not axes:
+                    out = self.model.reduced(batch, keep if len(self._flips) == 1 else None)
+                else:
+                    out = self.model.reduced(batch.flip(axes))
+            logits, presence = out.logits.float(), out.presence.float()
             if axes:
-                one, two = one.flip(axes), two.flip(axes)
-            logits = one if logits is None else logits + one
-            presence = two if presence is None else presence + two
-        assert logits is not None
-        assert presence is not None
-        if len(self._flips) == 1:
-            return logits, presence
-        return logits / len(self._flips), presence / len(self._flips)
+                logits, presence = logits.flip(axes), presence.flip(axes)
+            # Channels apart in memory, as what follows goes over them one by one.
+            found.append(out._replace(logits=logits.contiguous(), presence=presence))
+        if len(found) == 1:
+            return found[0]
+        return found[0]._replace(
+            logits=torch.stack([one.logits for one in found]).mean(0),
+            presence=torch.stack([one.presence for one in found]).mean(0),
+        )
 
     # -- networks that see everything ---------------------------------------------------
 
@@ -179,7 +170,9 @@ class Engine:
         corners = [(y, x) for y in tiles.starts(rect.height) for x in tiles.starts(rect.width)]
         for begin in range(0, len(corners), self.batch_size):
             group = corners[begin : begin + self.batch_size]
-            logits, presence = self._forward([image[y : y + size, x : x + size] for y, x in group])
+            out = self._forward([image[y : y + size, x : x + size] for y, x in group])
+            presence = out.presence
+            logits = F.interpolate(out.logits, (size, size), mode="bilinear", align_corners=False)
             scale = presence.shape[-1] / size  # presence pixels per image pixel
             if small is None or small_weights is None:
                 rows, columns = round(rect.height * scale), round(rect.width * scale)
@@ -190,7 +183,18 @@ class Engine:
                 _add(small, small_weights, two, round(y * scale), round(x * scale))
         assert small is not None
         assert small_weights is not None
-        return Region(rect, sums / weights, small / small_weights)
+        means = sums / weights, small / small_weights
+        return Region(rect, *means, temperature=self.temperature)
+
+
+def _union(rects: Sequence[Rect], wanted: Sequence[Rect]) -> Window:
+    """Return the part of tiles of one shape that covers what is wanted of each."""
+    pairs = list(zip(rects, wanted, strict=True))
+    top = min(w.y - r.y for r, w in pairs)
+    left = min(w.x - r.x for r, w in pairs)
+    bottom = max(w.y - r.y + w.height for r, w in pairs)
+    right = max(w.x - r.x + w.width for r, w in pairs)
+    return Window(top, left, bottom - top, right - left)
 
 
 def _add(sums: Tensor, weights: Tensor, tile: Tensor, y: int, x: int) -> None:

@@ -18,10 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_wsss.classes import IGNORE
-from napari_wsss.inference.engine import Region
+from napari_wsss.inference.region import Region
 from napari_wsss.inference.tiles import Rect
 
-__all__ = ["GateGrid", "allowed_by_labels", "allowed_by_presence"]
+__all__ = [
+    "GateGrid",
+    "allowed_by_labels",
+    "allowed_by_presence",
+    "allowed_cells",
+    "over_pixels",
+]
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,18 @@ def allowed_by_presence(region: Region, grid: GateGrid, rect: Rect, threshold: f
         Classes at or below this probability in all windows of a pixel are absent; the most
         probable class always stays.
     """
+    cells = allowed_cells(region, grid, rect, threshold)
+    return over_pixels(cells.to(region.logits.device), grid, rect)
+
+
+def allowed_cells(region: Region, grid: GateGrid, rect: Rect, threshold: float) -> Tensor:
+    """Return (K, ny, nx) bool: the classes that the gate leaves in each cell of a rectangle.
+
+    Parameters
+    ----------
+    region, grid, rect, threshold
+        As in `allowed_by_presence`.
+    """
     spans = [grid.cells(rect.y, rect.height, 0), grid.cells(rect.x, rect.width, 1)]
     # One cell more on each side, because windows of neighbours reach into the block.
     sums, area = _cell_sums(region, grid, [(a - 1, b + 1) for a, b in spans])
@@ -77,11 +95,13 @@ def allowed_by_presence(region: Region, grid: GateGrid, rect: Rect, threshold: f
     probability = torch.sigmoid(window_sums / window_area.clamp_min(1e-6))
     probability = torch.where(window_area > 1e-6, probability, 0.0)
     best = torch.nn.functional.max_pool2d(probability[None], 2, stride=1)[0]
-    allowed = (best > threshold) | (best == best.amax(0, keepdim=True))
-    allowed = allowed.to(region.logits.device)
-    return _spread(
-        _spread(allowed, grid.cell_px, rect.y, rect.height, 1), grid.cell_px, rect.x, rect.width, 2
-    )
+    return (best > threshold) | (best == best.amax(0, keepdim=True))
+
+
+def over_pixels(cells: Tensor, grid: GateGrid, rect: Rect) -> Tensor:
+    """Return (K, height, width) of what was found for the cells (K, ny, nx) of a rectangle."""
+    rows = _spread(cells, grid.cell_px, rect.y, rect.height, 1)
+    return _spread(rows, grid.cell_px, rect.x, rect.width, 2)
 
 
 def _spread(cells: Tensor, cell_px: int, start: int, count: int, axis: int) -> Tensor:

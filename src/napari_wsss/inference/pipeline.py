@@ -76,11 +76,12 @@ class Pipeline:
     engine, plan, output
         The network, the slide, and what to store.
     pyramids
-        Where to store it; only their finest levels are written.
+        Where to store it: the finest levels, and the coarser ones that a block fills by whole
+        chunks. `filled` says how many; the rest is made from these.
     cancel
         Looked at between blocks, between layers, and while waiting for a reader.
     live
-        Also keep the coarser levels up to date, at most a twentieth of the time, for
+        Also keep the rest of the levels up to date, at most a twentieth of the time, for
         somebody who looks on.
     """
 
@@ -103,7 +104,8 @@ class Pipeline:
         self._gate = output.gate(engine.model.info.patch_size_px, plan)
         self._side = plan.side  # halved when memory runs out
         self._mark = engine.settings.unreadable == "mark"
-        self._live = _Live(pyramids, output) if live else None
+        self.filled = [pyramid.filled_by(plan.side) for pyramid in pyramids]
+        self._live = _Live(pyramids, output, self.filled) if live else None
 
     def run(self, blocks: Iterable[Block]) -> Iterator[Entry]:
         """Yield the journal's entry of each block as soon as it is stored.
@@ -248,7 +250,9 @@ class Pipeline:
         size = self.engine.batch_size
         for start in range(0, len(tiles), size):
             some = tiles[start : start + size]
-            regions = self.engine.run([t.image for t in some], [t.read for t in some])
+            regions = self.engine.run(
+                [t.image for t in some], [t.read for t in some], [t.rect for t in some]
+            )
             with torch.inference_mode():
                 for tile, region in zip(some, regions, strict=True):
                     results.append(self.output.tensors(region, tile.rect, self._gate))
@@ -285,15 +289,21 @@ class Pipeline:
             _, stats = self.output.masked(arrays, np.zeros((rect.height, rect.width), bool))
         else:
             arrays, stats = self.output.masked(arrays, loaded.tissue)
-        for pyramid, array in zip(self.pyramids, arrays, strict=True):
-            pyramid.write(rect.y, rect.x, array)
-        self.show(rect)
-        return Entry(rect, stats, digest(arrays), loaded.unreadable)
-
-    def show(self, rect: Rect) -> None:
-        """Bring the coarser levels up to date under a stored block, if somebody looks on."""
+        for pyramid, array, filled, method in zip(
+            self.pyramids, arrays, self.filled, self.output.methods, strict=True
+        ):
+            pyramid.write_levels(rect.y, rect.x, array, filled, method, (NOT_COMPUTED,))
         if self._live is not None:
             self._live.wrote(rect)
+        return Entry(rect, stats, digest(arrays), loaded.unreadable)
+
+    def recall(self, rect: Rect) -> None:
+        """Bring all coarser levels up to date under a block of an earlier run.
+
+        Only if somebody looks on: they are made anew at the end.
+        """
+        if self._live is not None:
+            self._live.recall(rect)
 
     def is_intact(self, entry: Entry) -> bool:
         """Whether the stored pixels of a block are those that its entry was made for."""
@@ -308,21 +318,30 @@ class Pipeline:
 
 
 class _Live:
-    """Refreshes the coarser levels under blocks that were written, now and then."""
+    """Refreshes coarser levels under blocks that were written, now and then."""
 
-    def __init__(self, pyramids: Sequence[Pyramid], output: Output):
-        self._pyramids = list(zip(pyramids, output.methods, strict=True))
-        self._dirty: list[Rect] = []
+    def __init__(self, pyramids: Sequence[Pyramid], output: Output, filled: Sequence[int]):
+        self._pyramids = list(zip(pyramids, output.methods, filled, strict=True))
+        self._dirty: list[tuple[Rect, bool]] = []
         self._next = 0.0
 
     def wrote(self, rect: Rect) -> None:
-        self._dirty.append(rect)
+        """Refresh the levels that are not written with the blocks."""
+        self._refresh(rect, old=False)
+
+    def recall(self, rect: Rect) -> None:
+        """Refresh all coarser levels."""
+        self._refresh(rect, old=True)
+
+    def _refresh(self, rect: Rect, *, old: bool) -> None:
+        self._dirty.append((rect, old))
         began = time.monotonic()
         if began < self._next:
             return
-        for one in self._dirty:
-            for pyramid, method in self._pyramids:
-                pyramid.update(*one, method, (NOT_COMPUTED,))
+        for one, old_one in self._dirty:
+            for pyramid, method, filled in self._pyramids:
+                first = 1 if old_one else filled + 1
+                pyramid.update(*one, method, (NOT_COMPUTED,), first=first)
         self._dirty.clear()
         now = time.monotonic()
         self._next = now + 20 * (now - began)

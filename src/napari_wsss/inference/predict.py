@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from napari_wsss.errors import ModelError
 from napari_wsss.inference.engine import Engine
 from napari_wsss.inference.gate import GateGrid, allowed_by_presence
+from napari_wsss.inference.region import Region
 from napari_wsss.inference.source import Source, array_source
 from napari_wsss.inference.tiles import Rect
 
@@ -23,12 +23,9 @@ __all__ = [
     "label_map",
     "no_numbers",
     "predict_block",
+    "region_uncertainty",
     "uncertainty_map",
 ]
-
-
-#: Numbers in a strip: a quarter of a MiB, half of what a core keeps close.
-_STRIP = 2**18
 
 
 def label_map(logits: Tensor, allowed: Tensor | None = None) -> Tensor:
@@ -36,50 +33,46 @@ def label_map(logits: Tensor, allowed: Tensor | None = None) -> Tensor:
 
     A class that is not `allowed`, (K, h, w) bool, cannot win; of equal ones the first does.
     """
-    if allowed is not None and bool(allowed.all()):
-        allowed = None
-    labels = torch.empty(logits.shape[1:], dtype=torch.uint8, device=logits.device)
-    for rows in _strips(logits):
-        labels[rows] = _strip_labels(
-            logits[:, rows], None if allowed is None else allowed[:, rows]
-        )
+    # Class by class: several times faster than argmax along the first axis on a CPU.
+    labels = torch.zeros(logits.shape[1:], dtype=torch.uint8, device=logits.device)
+    best = None
+    for k, values in enumerate(logits):
+        if allowed is not None:
+            values = torch.where(allowed[k], values, -torch.inf)
+        if best is None:
+            best = values
+            continue
+        labels.masked_fill_(values > best, k)
+        best = torch.maximum(best, values)
     return labels
 
 
-def _strip_labels(logits: Tensor, allowed: Tensor | None) -> Tensor:
-    if allowed is not None:
-        logits = logits.masked_fill(~allowed, -torch.inf)
-    # Several times faster than argmax along the first axis on a CPU.
-    best = logits[0]
-    labels = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
-    for k in range(1, len(logits)):
-        labels.masked_fill_(logits[k] > best, k)
-        best = torch.maximum(best, logits[k])
-    return labels
-
-
-def uncertainty_map(logits: Tensor) -> Tensor:
+def uncertainty_map(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Return (h, w): entropy of the network's probabilities over its largest value, 0 to 1.
+
+    The probabilities are the softmax of (K, h, w) logits divided by `temperature`.
 
     Before the gate: removing classes makes the remaining ones look certain, and would print
     the gate's windows into the picture. Where a logit is no finite number, so is the result.
     """
-    doubt = torch.empty(logits.shape[1:], dtype=logits.dtype, device=logits.device)
-    for rows in _strips(logits):
-        log_p = torch.log_softmax(logits[:, rows], 0)
-        torch.sum(log_p.exp().mul_(log_p), 0, out=doubt[rows])
-    return doubt.neg_().div_(math.log(len(logits))).clamp_(0, 1)
+    # With z = l - max l and Z the sum of exp z, the entropy is log Z - sum(z exp z) / Z.
+    z = logits - logits.amax(0)
+    if temperature != 1:
+        z.div_(temperature)
+    e = z.exp()
+    total = e.sum(0)
+    entropy = total.log().sub_(e.mul_(z).sum(0).div_(total))
+    return entropy.div_(math.log(len(logits))).clamp_(0, 1)
 
 
-def _strips(logits: Tensor) -> Iterator[slice]:
-    """Yield the rows of (K, h, w) in parts that stay in the caches of a CPU; else all at once.
+def region_uncertainty(region: Region, rect: Rect) -> Tensor:
+    """Return `uncertainty_map` (height, width) of a rectangle inside a region.
 
-    What is done pixel by pixel in several steps would wait for memory at each of them.
+    The entropy is that of the network's own output, enlarged as its logits are: a sixteenth
+    of the pixels for a network that answers at a quarter of the resolution.
     """
-    height, width = logits.shape[1:]
-    step = max(1, _STRIP // (len(logits) * width)) if logits.device.type == "cpu" else height
-    for y in range(0, height, max(1, step)):
-        yield slice(y, y + step)
+    entropy = uncertainty_map(region.logits, region.temperature)[None]
+    return replace(region, logits=entropy).crop(rect)[0]
 
 
 def no_numbers(rect: Rect) -> ModelError:
@@ -100,10 +93,16 @@ class BlockPrediction:
         (K, h, w) before the gate.
     allowed
         (K, h, w) bool, the classes that the gate leaves; None without a gate.
+    doubt
+        (h, w), the uncertainty; that of `logits` if it is None.
+    temperature
+        Logits are divided by it before they become probabilities; it changes no label.
     """
 
     logits: NDArray[np.float32]
     allowed: NDArray[np.bool_] | None
+    doubt: NDArray[np.float32] | None = None
+    temperature: float = 1.0
 
     def gated(self, allowed: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
         """Return the logits with minus infinity for classes that are not allowed."""
@@ -116,11 +115,13 @@ class BlockPrediction:
 
     def probabilities(self) -> NDArray[np.float32]:
         """Return (K, h, w) class probabilities after the gate."""
-        return torch.softmax(torch.from_numpy(self.gated()), 0).numpy()
+        return torch.softmax(torch.from_numpy(self.gated()) / self.temperature, 0).numpy()
 
     def uncertainty(self) -> NDArray[np.float32]:
         """Return (h, w), as `uncertainty_map`."""
-        return uncertainty_map(torch.from_numpy(self.logits)).numpy()
+        if self.doubt is not None:
+            return self.doubt
+        return uncertainty_map(torch.from_numpy(self.logits), self.temperature).numpy()
 
 
 def predict_block(
@@ -146,7 +147,7 @@ def predict_block(
     """
     margin = grid.margin_px(side or 1) if grid is not None else 0
     read = engine.tiles.reads(source.shape, rect, margin, side or max(rect.height, rect.width))
-    (region,) = engine.run([source.read(*read)], [read])
+    (region,) = engine.run([source.read(*read)], [read], [rect])
     logits = region.crop(rect)
     allowed = None
     if grid is not None:
@@ -156,7 +157,10 @@ def predict_block(
     if not bool(torch.isfinite(logits).all()):
         raise no_numbers(rect)
     return BlockPrediction(
-        logits.contiguous().cpu().numpy(), None if allowed is None else allowed.cpu().numpy()
+        logits.contiguous().cpu().numpy(),
+        None if allowed is None else allowed.cpu().numpy(),
+        region_uncertainty(region, rect).contiguous().cpu().numpy(),
+        engine.temperature,
     )
 
 
@@ -175,12 +179,14 @@ def image_logits(engine: Engine, image: NDArray[np.uint8], patch_size_px: int) -
     k = len(engine.classes)
     logits = np.empty((k, height, width), np.float32)
     allowed = None if grid is None else np.empty((k, height, width), bool)
+    doubt = np.empty((height, width), np.float32)
     for y in range(0, height, side):
         for x in range(0, width, side):
             rect = Rect(y, x, min(side, height - y), min(side, width - x))
             block = predict_block(engine, source, rect, grid, side)
             at = (slice(None), slice(y, y + rect.height), slice(x, x + rect.width))
             logits[at] = block.logits
+            doubt[at[1:]] = block.uncertainty()
             if allowed is not None and block.allowed is not None:
                 allowed[at] = block.allowed
-    return BlockPrediction(logits, allowed)
+    return BlockPrediction(logits, allowed, doubt, engine.temperature)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -129,7 +129,9 @@ class _Run:
             entries = cluster.run(task, nearest_first(todo, view), cancel)
         yield from self._blocks(entries, cancel)
         seconds = time.perf_counter() - began
-        yield from self._coarser(cancel)
+        # Of blocks that an earlier run stored, only the finest level was looked at.
+        first = [1 if resumed else filled + 1 for filled in pipeline.filled]
+        yield from self._coarser(first, cancel)
         self.folder.check_there()
         self.folder.finish(self._summary())
         if computed:
@@ -187,7 +189,7 @@ class _Run:
             cancel.raise_if_cancelled(_RESUME)
             if rect in mine and pipeline.is_intact(entry):
                 self.done[rect] = entry
-                pipeline.show(rect)
+                pipeline.recall(rect)
             yield Progress("Checking what is done", i, len(known))
 
     def _blocks(self, entries: Iterable[Entry], cancel: CancelToken) -> Iterator[Event]:
@@ -201,9 +203,10 @@ class _Run:
                 yield BlockDone(*entry.rect)
                 yield Progress(self.output.stage, len(self.done), len(self.blocks))
 
-    def _coarser(self, cancel: CancelToken) -> Iterator[Event]:
-        for pyramid, method in zip(self.pyramids, self.output.methods, strict=True):
-            for done, total in pyramid.build_steps(method, ignore=(NOT_COMPUTED,)):
+    def _coarser(self, first: Sequence[int], cancel: CancelToken) -> Iterator[Event]:
+        """Make the coarser levels from number `first` of each pyramid on."""
+        for pyramid, method, level in zip(self.pyramids, self.output.methods, first, strict=True):
+            for done, total in pyramid.build_steps(method, (NOT_COMPUTED,), level):
                 cancel.raise_if_cancelled(_RESUME)
                 yield Progress("Pyramid", done, total)
 

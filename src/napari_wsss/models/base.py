@@ -13,7 +13,7 @@ from napari_wsss.errors import ModelError
 from napari_wsss.models.encoder import Encoder
 from napari_wsss.models.info import ModelInfo
 
-__all__ = ["DenseOutput", "Trainable", "WsssModel", "check_resolution"]
+__all__ = ["DenseOutput", "ReducedOutput", "Trainable", "Window", "WsssModel", "check_resolution"]
 
 #: Images within this factor of the model's µm/px look alike to it.
 _MPP_TOLERANCE = 1.1
@@ -31,6 +31,36 @@ class DenseOutput(NamedTuple):
     """
 
     logits: Tensor
+    presence: Tensor
+
+
+class Window(NamedTuple):
+    """A part of an image, in pixels."""
+
+    y: int
+    x: int
+    height: int
+    width: int
+
+
+class ReducedOutput(NamedTuple):
+    """A `DenseOutput` before its logits are enlarged to the size of the image.
+
+    Attributes
+    ----------
+    logits
+        (N, K, h, w), a part of a map that covers the whole image.
+    origin
+        (y, x) of the part's first pixel in that map.
+    size
+        (H, W) of that map.
+    presence
+        As in `DenseOutput`, of the whole image.
+    """
+
+    logits: Tensor
+    origin: tuple[int, int]
+    size: tuple[int, int]
     presence: Tensor
 
 
@@ -103,12 +133,28 @@ class WsssModel(Trainable):
         """Enlarge images (N, 3, H, W) by the model's `upscale`."""
         if self._ratio == 1:
             return x
+        if not x.is_floating_point():
+            x = x.float()
         size = [max(1, round(side * self._ratio)) for side in x.shape[-2:]]
         return F.interpolate(x, size, mode="bilinear", align_corners=False)
 
     def dense(self, x: Tensor) -> DenseOutput:
         """Turn images (N, 3, H, W) with values 0 to 1 into a `DenseOutput`."""
         raise NotImplementedError
+
+    def reduced(self, x: Tensor, keep: Window | None = None) -> ReducedOutput:
+        """Return what `dense` enlarges, for images (N, 3, H, W).
+
+        Parameters
+        ----------
+        x
+            As for `dense`.
+        keep
+            The part whose logits are wanted; what only serves the rest may be left out.
+        """
+        out = self.dense(x)
+        height, width = out.logits.shape[-2:]
+        return ReducedOutput(out.logits, (0, 0), (height, width), out.presence)
 
 
 def check_resolution(model: WsssModel, mpp: float | None) -> None:

@@ -63,6 +63,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.settings = settings
         self.normalisation = (_IMAGENET_MEAN, _IMAGENET_STD)
+        #: Whether images come with values 0 to 1; else they go into the network as they are.
+        self.normalises = True
         self._whole_tokens = False
         if settings.name == "resnet38d":
             self.net: nn.Module = ResNet38d(settings.output_stride)
@@ -100,7 +102,8 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Turn images (N, 3, H, W) with values 0 to 1 into stages of features."""
-        x = (x - self.mean) / self.std
+        if self.normalises:
+            x = (x - self.mean) / self.std
         if self._whole_tokens:
             step, (height, width) = max(self.reductions), x.shape[-2:]
             x = F.pad(x, (0, -width % step, 0, -height % step), mode="replicate")

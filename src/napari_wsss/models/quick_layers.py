@@ -1,10 +1,7 @@
 """Convolution and activation in one kernel, for inference on a CPU.
 
 A network of narrow layers, as those for laptops are, waits for memory: an activation reads and
-writes what the convolution has just written. oneDNN computes both at once. PyTorch hands that
-to its compiler only, which needs a C++ compiler on the user's machine, through the operator
-that is called here. It is no public interface, so a copy that uses it is compared with the
-original before it is used, and without the operator nothing changes.
+writes what the convolution has just written. oneDNN computes both at once (see `QuickConv`).
 """
 
 from __future__ import annotations
@@ -13,22 +10,26 @@ import copy
 from typing import Any
 
 import torch
-from timm.layers import Conv2dSame, pad_same
 from torch import Tensor, nn
 
 from napari_wsss.models.base import WsssModel
 from napari_wsss.models.fusion import M, agree, probe
+from napari_wsss.models.quick_conv import QuickConv
 
-__all__ = ["with_fused_activations"]
+__all__ = ["with_quick_convolutions"]
 
 
-def with_fused_activations(model: M) -> M:
-    """Return a copy of `model` for inference in float32 on a CPU, activations fused.
+@torch.no_grad()
+def with_quick_convolutions(model: M) -> M:
+    """Return a copy of `model` for inference on a CPU, in fewer passes over memory.
+
+    Activations are computed by the convolutions before them, and nothing is copied for
+    one-sided padding.
 
     Parameters
     ----------
     model
-        On the CPU, in evaluation mode; not changed.
+        On the CPU, in evaluation mode, in float32; not changed.
 
     Returns
     -------
@@ -41,15 +42,24 @@ def with_fused_activations(model: M) -> M:
     noise = probe()
     replaced: dict[nn.Module, nn.Module] = {}
     for conv, activation in _pairs(quick, noise):
-        replaced[conv] = _Activated(conv, activation)
+        both = replaced[conv] = QuickConv(conv)
+        relu6 = isinstance(activation, nn.ReLU6)
+        both.activation = ("hardtanh", [0.0, 6.0]) if relu6 else ("relu", [])
         replaced[activation] = nn.Identity()
+    for module in quick.modules():
+        if module not in replaced and QuickConv.fits(module):
+            alone = QuickConv(module)  # type: ignore[arg-type]
+            if alone.one_sided:
+                replaced[module] = alone
+    if not replaced:
+        return model
     for parent in list(quick.modules()):
         for name, child in list(parent.named_children()):
             if child in replaced:
                 setattr(parent, name, replaced[child])
     try:
         with torch.inference_mode():
-            return quick if replaced and agree(model, quick, noise) else model
+            return quick if agree(model, quick, noise) else model
     except (RuntimeError, AttributeError, TypeError):  # another version of the operator
         return model
 
@@ -64,8 +74,7 @@ def _pairs(model: WsssModel, noise: Tensor) -> list[tuple[nn.Conv2d, nn.Module]]
 
     def remember(module: nn.Module, _: Any, output: Tensor) -> None:
         assert isinstance(module, nn.Conv2d)
-        if isinstance(module.padding, tuple):
-            outputs.append((output, output._version, module))
+        outputs.append((output, output._version, module))
 
     def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         uses.append(module)
@@ -77,7 +86,7 @@ def _pairs(model: WsssModel, noise: Tensor) -> list[tuple[nn.Conv2d, nn.Module]]
 
     handles = []
     for module in model.modules():
-        if type(module) in (nn.Conv2d, Conv2dSame):
+        if QuickConv.fits(module):
             handles.append(module.register_forward_hook(remember))
         elif type(module) in (nn.ReLU, nn.ReLU6):
             handles.append(module.register_forward_pre_hook(look))
@@ -87,27 +96,3 @@ def _pairs(model: WsssModel, noise: Tensor) -> list[tuple[nn.Conv2d, nn.Module]]
         handle.remove()
     # An activation that is used in several places cannot move into one of them.
     return [(conv, activation) for conv, activation in found if uses.count(activation) == 1]
-
-
-class _Activated(nn.Module):
-    """A convolution followed by a ReLU or ReLU6."""
-
-    def __init__(self, conv: nn.Conv2d, activation: nn.Module):
-        super().__init__()
-        self.weight, self.bias = conv.weight, conv.bias
-        self._pads = isinstance(conv, Conv2dSame)
-        self._kernel, self._stride, self._dilation = (
-            list(n) for n in (conv.kernel_size, conv.stride, conv.dilation)
-        )
-        padding = (0, 0) if self._pads else conv.padding
-        self._options = (padding, conv.stride, conv.dilation, conv.groups)
-        relu6 = isinstance(activation, nn.ReLU6)
-        self._activation = ("hardtanh", [0.0, 6.0]) if relu6 else ("relu", [])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (N, C', H', W') of (N, C, H, W)."""
-        if self._pads:
-            x = pad_same(x, self._kernel, self._stride, self._dilation)
-        return torch.ops.mkldnn._convolution_pointwise(
-            x, self.weight, self.bias, *self._options, *self._activation, ""
-        )

@@ -117,6 +117,48 @@ class Pyramid:
             )
         self._put(0, y, x, block)
 
+    def filled_by(self, side: int) -> int:
+        """Return how many coarser levels blocks of `side` px fill by whole chunks."""
+        count = 0
+        while (
+            count + 1 < len(self.levels)
+            and side % 2 ** (count + 1) == 0
+            and (side >> (count + 1)) % self.chunk == 0
+        ):
+            count += 1
+        return count
+
+    def write_levels(
+        self,
+        y: int,
+        x: int,
+        block: NDArray[Any],
+        count: int,
+        method: Method = "mean",
+        ignore: Sequence[int | float] = (),
+    ) -> None:
+        """Write `block` into the finest level and into the next `count`, without reading.
+
+        Parameters
+        ----------
+        y, x, block
+            As in `write`; of a grid of blocks whose side fills `count` levels.
+        count
+            At most what `filled_by` says of that side.
+        method, ignore
+            As in `build`, to which the result is equal.
+
+        Raises
+        ------
+        OutputError
+            As for `write`.
+        """
+        self.write(y, x, block)
+        for level in range(1, count + 1):
+            block = halve(block, method, ignore)
+            y, x = y // 2, x // 2
+            self._put(level, y, x, block)
+
     def build(self, method: Method = "mean", ignore: Sequence[int | float] = ()) -> None:
         """Make every coarser level from the one below it, chunk by chunk.
 
@@ -134,16 +176,19 @@ class Pyramid:
             pass
 
     def build_steps(
-        self, method: Method = "mean", ignore: Sequence[int | float] = ()
+        self, method: Method = "mean", ignore: Sequence[int | float] = (), first: int = 1
     ) -> Iterator[tuple[int, int]]:
-        """Do what `build` does, yielding (chunks done, chunks in all) after each."""
+        """Do what `build` does, yielding (chunks done, chunks in all) after each.
+
+        Levels before `first` are there already.
+        """
         levels = [
             [
                 (level, y, x)
                 for y in range(0, self.levels[level].shape[-2], self.chunk)
                 for x in range(0, self.levels[level].shape[-1], self.chunk)
             ]
-            for level in range(1, len(self.levels))
+            for level in range(first, len(self.levels))
         ]
         done, total = 0, sum(map(len, levels))
         with ThreadPoolExecutor(_BUILDERS, "pyramid") as pool:
@@ -171,6 +216,7 @@ class Pyramid:
         width: int,
         method: Method = "mean",
         ignore: Sequence[int | float] = (),
+        first: int = 1,
     ) -> None:
         """Make the chunks of the coarser levels anew that cover a region of the finest.
 
@@ -180,6 +226,8 @@ class Pyramid:
             The region in pixels of the finest level.
         method, ignore
             As in `build`.
+        first
+            The levels before it are right already.
 
         Raises
         ------
@@ -193,6 +241,8 @@ class Pyramid:
             return
         for level in range(1, len(self.levels)):
             y0, x0, y1, x1 = y0 // 2, x0 // 2, -(-y1 // 2), -(-x1 // 2)
+            if level < first:
+                continue
             for top in range(y0 // side * side, y1, side):
                 for left in range(x0 // side * side, x1, side):
                     # Whole chunks under a lock: the last of two neighbours that share a
