@@ -203,6 +203,13 @@ class ClassifierSettings(_TrainingSettings):
         le=10,
         description="Weight of the second half of 'pixels': each class of a patch is found in it.",
     )
+    mosaic_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of every batch that is put together from parts of two single-label "
+        "patches, so that the joint head sees borders whose place is known.",
+    )
     pda: PDASettings = Field(PDASettings(), description="Progressive Dropout Attention.")
     patience: int = Field(
         8, ge=1, description="Stop after so many epochs without a better validation score."
@@ -317,6 +324,27 @@ class PseudoMaskSettings(Settings):
         (1.0,),
         min_length=1,
         description="Average the maps over the patch enlarged or reduced by these factors.",
+    )
+    overlaps: bool = Field(
+        False,
+        description="Where patches overlap, a pixel can only have classes that all of them have. "
+        "Places are read from names that end in '_y00056_x00112', as 'patches from-masks' writes "
+        "them.",
+    )
+    refine_px: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Borders of the maps follow those of the image within so many pixels (guided "
+        "filter); 0 is off.",
+    )
+    certainty: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="In patches of several classes, pixels less certain than this stay without a "
+        "class: by the share of depths that agree with the deepest or, of the joint head, by the "
+        "probability among the label's classes; 0 keeps all.",
     )
     threshold: float = Field(
         0.0,
@@ -460,6 +488,13 @@ class SegmenterSettings(_TrainingSettings):
     )
 
     noise: NoiseSettings = Field(NoiseSettings(), description="Pseudo masks that may be wrong.")
+    mosaic_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the patches with one label that are put together with another such "
+        "patch, so that borders are learnt whose place is known.",
+    )
     teacher: TeacherSettings = Field(TeacherSettings(), description="The average of the weights.")
     choose_by: Literal["targets", "labels", "last"] = Field(
         "targets",

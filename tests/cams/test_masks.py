@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from napari_wsss.cams import depth_maps
-from napari_wsss.cams.masks import MaskNetwork, masks_from_maps
+from napari_wsss.cams.masks import MaskNetwork, agreement, masks_from_maps
+from napari_wsss.cams.refine import guided_filter
 from napari_wsss.errors import CancelledError, WsssError
 from napari_wsss.jobs import CancelToken
 from napari_wsss.settings import PseudoMaskSettings
@@ -35,8 +36,58 @@ def test_masks_are_those_of_the_plain_network(make_classifier, method, flips):
             model, x, torch.from_numpy(LABELS[i : i + 1]), method=method, flips=flips
         )
         expected = masks_from_maps(maps)[0].numpy()
-        assert found[i].shape == expected.shape == (3, *image.shape[:2])
-        assert (found[i] == expected).mean() > 0.999
+        masks, certainty = found[i]
+        assert masks.shape == expected.shape == (3, *image.shape[:2])
+        assert (masks == expected).mean() > 0.999
+        np.testing.assert_array_equal(certainty, agreement(masks))
+
+
+@pytest.fixture
+def joint(make_classifier):
+    model = make_classifier(joint_head=8)
+    torch.nn.init.normal_(model.joint.classes.weight, std=3.0)
+    return model
+
+
+def masks_of(model, **settings):
+    settings = PseudoMaskSettings(**settings)
+    return MaskNetwork(model, settings, CPU, CancelToken()).masks(
+        NAMES, images_of(*[48] * 5), LABELS
+    )
+
+
+def test_certainty_of_the_joint_head_is_the_winners_probability_among_the_label(joint):
+    found = masks_of(joint, method="joint")
+    for i, image in enumerate(images_of(*[48] * 5)):
+        x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+        (maps,) = depth_maps(joint, x, torch.from_numpy(LABELS[i : i + 1]), method="joint")
+        assert found[i].masks.shape == (1, 48, 48)
+        expected = torch.softmax(maps, 1).amax(1)[0].numpy()
+        np.testing.assert_allclose(found[i].certainty / 255, expected, atol=0.004)
+        assert found[i].certainty.min() >= 255 // LABELS[i].sum()
+
+
+@pytest.mark.parametrize("method", ["joint", "gradcam"])
+def test_uncertain_pixels_stay_without_class(joint, method):
+    every = masks_of(joint, method=method)
+    middle = float(np.median([one.certainty for one in every])) / 255
+    found = masks_of(joint, method=method, certainty=middle)
+    for one, two in zip(every, found, strict=True):
+        doubtful = one.certainty < round(middle * 255)
+        np.testing.assert_array_equal(two.masks, np.where(doubtful, 255, one.masks))
+    assert 0 < np.mean([(two.masks == 255).mean() for two in found]) < 1
+
+
+def test_refined_masks_are_those_of_the_filtered_maps(joint):
+    plain = masks_of(joint, method="joint")
+    found = masks_of(joint, method="joint", refine_px=4)
+    for i, image in enumerate(images_of(*[48] * 5)):
+        x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+        absent = ~torch.from_numpy(LABELS[i : i + 1])[:, :, None, None]
+        (maps,) = depth_maps(joint, x, ~absent[:, :, 0, 0], method="joint")
+        maps = guided_filter(maps.masked_fill(absent, 0), x, 4).masked_fill(absent, -torch.inf)
+        assert (found[i].masks == masks_from_maps([maps])[0].numpy()).mean() > 0.999
+        assert (found[i].certainty != plain[i].certainty).any()
 
 
 def test_lack_of_memory_gives_the_same_masks(make_classifier, monkeypatch):
@@ -58,7 +109,7 @@ def test_lack_of_memory_gives_the_same_masks(make_classifier, monkeypatch):
     found = tight.masks(NAMES, images, LABELS)
     assert max(sizes) == 4
     for one, two in zip(found, expected, strict=True):
-        assert (one == two).mean() > 0.999
+        assert (one.masks == two.masks).mean() > 0.999
     assert sizes.count(1) == 5
     # What was learnt about the memory is kept.
     sizes.clear()

@@ -54,7 +54,7 @@ class Explainer:
     ):
         self.info = classifier.info
         # With it, the network would leave out pixels on its own.
-        self.settings = (settings or PseudoMaskSettings()).changed(threshold=0.0)
+        self.settings = (settings or PseudoMaskSettings()).changed(threshold=0.0, certainty=0.0)
         self._network = MaskNetwork(
             classifier, self.settings, choose_device(device), CancelToken()
         )
@@ -142,7 +142,7 @@ class Explainer:
             strength = np.ones(masks.shape, np.float32)
         else:
             (written,) = network.masks([name], [image], label[None])
-            masks = np.concatenate([written, fused_mask])
+            masks = np.concatenate([written.masks, fused_mask])
             strength = np.stack(
                 [
                     np.take_along_axis(m, w[None].astype(np.intp), 0)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_wsss.cams.maps import depth_maps, scaled
+from napari_wsss.cams.refine import guided_filter
 from napari_wsss.classes import IGNORE
 from napari_wsss.errors import ModelError, WsssError
 from napari_wsss.jobs import CancelToken
@@ -20,7 +22,23 @@ from napari_wsss.models.interrupt import interruptible
 from napari_wsss.models.pointwise import with_matrix_products
 from napari_wsss.settings import PseudoMaskSettings
 
-__all__ = ["MaskNetwork", "agreement", "masks_from_maps"]
+__all__ = ["MaskNetwork", "PatchMasks", "agreement", "masks_from_maps"]
+
+
+class PatchMasks(NamedTuple):
+    """Masks of one patch.
+
+    Attributes
+    ----------
+    masks
+        (D, H, W) class indices, shallow to deep; 255 where a pixel is no class.
+    certainty
+        (H, W) uint8, 255 is certain: the share of the depths that agree with the deepest or,
+        of the joint head, the probability of the winner among the label's classes.
+    """
+
+    masks: NDArray[np.uint8]
+    certainty: NDArray[np.uint8]
 
 
 class MaskNetwork:
@@ -61,8 +79,9 @@ class MaskNetwork:
         names: Sequence[str],
         images: Sequence[NDArray[np.uint8]],
         labels: NDArray[np.bool_],
-    ) -> list[NDArray[np.uint8]]:
-        """Return the (D, H, W) masks of patches; those of one size share a forward pass.
+        possible: Sequence[NDArray[np.bool_]] | None = None,
+    ) -> list[PatchMasks]:
+        """Return the masks of patches; those of one size share a forward pass.
 
         Parameters
         ----------
@@ -72,6 +91,9 @@ class MaskNetwork:
             Each (H, W, 3).
         labels
             (N, K): the classes that may occur.
+        possible
+            For each patch (K, H, W): those of its classes that each pixel may have, at least
+            one; None allows all.
 
         Raises
         ------
@@ -82,7 +104,7 @@ class MaskNetwork:
         CancelledError
             Between two layers.
         """
-        masks: dict[int, NDArray[np.uint8]] = {}
+        masks: dict[int, PatchMasks] = {}
         sizes: dict[tuple[int, ...], list[int]] = {}
         for i, image in enumerate(images):
             sizes.setdefault(image.shape, []).append(i)
@@ -92,7 +114,10 @@ class MaskNetwork:
             if rest:
                 waiting.append(rest)
             found = self._pass(
-                [names[i] for i in members], [images[i] for i in members], labels[members]
+                [names[i] for i in members],
+                [images[i] for i in members],
+                labels[members],
+                None if possible is None else [possible[i] for i in members],
             )
             if found is None:
                 waiting.append(members)
@@ -140,18 +165,27 @@ class MaskNetwork:
         names: list[str],
         images: list[NDArray[np.uint8]],
         labels: NDArray[np.bool_],
-    ) -> NDArray[np.uint8] | None:
-        """Return (N, D, H, W) masks of patches of one size, None if memory ran out."""
+        possible: list[NDArray[np.bool_]] | None,
+    ) -> list[PatchMasks] | None:
+        """Return the masks of patches of one size, None if memory ran out."""
         threshold = self.settings.threshold
         try:
             # What the wanted classes share does not matter to the arg-max, only to strength.
             maps = self._maps(names, images, labels, relative=threshold == 0)
+            if possible is not None:
+                barred = torch.from_numpy(~np.stack(possible)).to(self.device)
+                maps = [m.masked_fill(barred, -torch.inf) for m in maps]
             masks = masks_from_maps(maps)
+            certainty = self._certainty(maps, masks)
             if threshold > 0:
                 wanted = torch.from_numpy(labels.astype(bool)).to(self.device)
                 weak = torch.stack([scaled(m, wanted).amax(1) < threshold for m in maps], 1)
                 masks = masks.masked_fill(weak, IGNORE)
-            return masks.cpu().numpy()
+            if self.settings.certainty > 0:
+                doubtful = certainty < round(self.settings.certainty * 255)
+                masks = masks.masked_fill(doubtful[:, None], IGNORE)
+            both = zip(masks.cpu().numpy(), certainty.cpu().numpy(), strict=True)
+            return [PatchMasks(*one) for one in both]
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -161,6 +195,14 @@ class MaskNetwork:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return None
+
+    def _certainty(self, maps: list[Tensor], masks: Tensor) -> Tensor:
+        """Return (N, H, W) uint8 of maps and of the (N, D, H, W) masks made from them."""
+        if self.settings.method == "joint":
+            share = torch.softmax(maps[-1].float(), 1).amax(1)
+        else:
+            share = (masks == masks[:, -1:]).float().mean(1)
+        return (share * 255).round().to(torch.uint8)
 
     def _maps(
         self,
@@ -172,10 +214,11 @@ class MaskNetwork:
     ) -> list[Tensor]:
         """Return the checked maps of every depth, (N, K, H, W), on the device."""
         wanted = torch.from_numpy(labels.astype(bool)).to(self.device)
+        batch = self._batch(images)
         with autocast(self.device, self.settings.precision):
             maps = depth_maps(
                 self.model,
-                self._batch(images),
+                batch,
                 wanted,
                 method=self.settings.method,
                 flips=self.settings.flips,
@@ -183,7 +226,15 @@ class MaskNetwork:
                 relative=relative,
             )
         _check_maps(maps, wanted, names)
-        return maps
+        if self.settings.refine_px == 0:
+            return maps
+        absent = ~wanted[:, :, None, None]
+        return [
+            guided_filter(m.masked_fill(absent, 0), batch, self.settings.refine_px).masked_fill(
+                absent, -torch.inf
+            )
+            for m in maps
+        ]
 
     def _batch(self, images: list[NDArray[np.uint8]]) -> Tensor:
         batch = torch.from_numpy(np.stack(images)).to(self.device)

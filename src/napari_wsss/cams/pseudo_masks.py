@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_wsss.cams.masks import MaskNetwork, agreement
+from napari_wsss.cams.masks import MaskNetwork, PatchMasks
+from napari_wsss.cams.overlaps import Overlaps
 from napari_wsss.cams.store import RECORD, PseudoMasks, PseudoMaskWriter, read_record, write_record
 from napari_wsss.classes import IGNORE
 from napari_wsss.errors import DataError, ModelError, OutputError, listed
@@ -136,21 +137,32 @@ def pseudo_mask_job(
     needed = not single[todo].all()
     network = MaskNetwork(classifier, settings, where, cancel) if needed else None
 
-    def finish(i: int, masks: NDArray[np.uint8], rgb: NDArray[np.uint8]) -> None:
-        agree = agreement(masks)
+    overlaps = Overlaps(patches) if needed and settings.overlaps else None
+    if overlaps is not None:
+        yield Log(_overlaps_said(overlaps))
+
+    def finish(i: int, found: PatchMasks, rgb: NDArray[np.uint8]) -> None:
+        masks, certainty = found
         if glass == "ignore":
             white = glass_mask(
                 rgb, luminance=settings.glass_luminance, min_px=settings.glass_min_px
             )
             masks = np.where(white, IGNORE, masks).astype(np.uint8)
-        writer.write(patches.names[i], masks, agree)
+        writer.write(patches.names[i], masks, certainty)
 
-    def compute(indices: list[int], images: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    def compute(indices: list[int], images: list[NDArray[np.uint8]]) -> list[PatchMasks]:
         labels = patches.labels[indices]
         if network is None or single[indices[0]]:
-            constant = zip(images, labels.argmax(1), strict=True)
-            return [np.full((depths, *rgb.shape[:2]), c, np.uint8) for rgb, c in constant]
-        return network.masks([patches.names[i] for i in indices], images, labels)
+            sizes = [rgb.shape[:2] for rgb in images]
+            return [
+                PatchMasks(np.full((depths, *size), c, np.uint8), np.full(size, 255, np.uint8))
+                for size, c in zip(sizes, labels.argmax(1), strict=True)
+            ]
+        possible = None
+        if overlaps is not None:
+            sizes = [rgb.shape[:2] for rgb in images]
+            possible = [overlaps.possible(i, s) for i, s in zip(indices, sizes, strict=True)]
+        return network.masks([patches.names[i] for i in indices], images, labels, possible)
 
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="patches") as pool:
         # The next batch is read, and the last one written, while the network runs.
@@ -173,6 +185,12 @@ def pseudo_mask_job(
         yield Progress("Pseudo masks", done, len(patches))
     write_record(out, {**record, "complete": True, "patches": len(patches)})
     return PseudoMasks(out)
+
+
+def _overlaps_said(overlaps: Overlaps) -> str:
+    if overlaps.pairs:
+        return f"{overlaps.pairs} pairs of patches overlap; they narrow each other's labels down"
+    return "No patches overlap, as far as their names say; each has its own label only"
 
 
 def _written(writing: list[Future[None]]) -> int:

@@ -20,6 +20,7 @@ from napari_wsss.evaluation.multilabel import multilabel_scores
 from napari_wsss.files import check_absent
 from napari_wsss.jobs import CancelToken, Event, Job, Log, run_job
 from napari_wsss.models import Classifier, WsssModel
+from napari_wsss.models.classifier import ClassifierOutput
 from napari_wsss.models.device import autocast
 from napari_wsss.patches import PatchSet, check_trainable_job
 from napari_wsss.settings import ClassifierSettings, PDASettings
@@ -28,10 +29,12 @@ from napari_wsss.training.batches import Batch, PatchLoader, draw
 from napari_wsss.training.calibration import held_out_temperature
 from napari_wsss.training.group import Group
 from napari_wsss.training.loop import Phase, Validation, fingerprint, fit, step_seed
+from napari_wsss.training.mosaic import draw_pairs, has_pairs, with_mosaics
+from napari_wsss.training.partial_labels import partial_label_loss
 from napari_wsss.training.processes import check_processes, train_in_processes
 from napari_wsss.training.split import hold_out, make_info
 
-__all__ = ["classifier_job", "classifier_mark", "pda_mu", "train_classifier"]
+__all__ = ["classifier_job", "classifier_mark", "heads_loss", "pda_mu", "train_classifier"]
 
 VALIDATION_BATCH = 32
 
@@ -162,17 +165,37 @@ def _train(
     held_loader = None if held is None else PatchLoader(held)
     steps = settings.steps_per_epoch or -(-len(train) // settings.batch_size)
 
+    mosaics = round(settings.mosaic_share * settings.batch_size)
+    if mosaics and not (model.joint and has_pairs(train.labels)):
+        yield Log(
+            "No patches are put together: that needs joint_head = true and patches with one "
+            "label of at least two classes",
+            "warning",
+        )
+        mosaics = 0
+
     def batches(epoch: int) -> Iterator[Batch]:
         seed = step_seed(settings.seed, epoch)
-        order = draw(train.labels, settings.batch_size, steps, settings.balance, seed)
-        return loader.batches(group.part(order))
+        order = draw(train.labels, settings.batch_size - mosaics, steps, settings.balance, seed)
+        plain = group.part(order)
+        if not mosaics:
+            yield from loader.batches(plain)
+            return
+        pairs = [
+            [i for pair in step[group.rank :: group.size] for i in pair]
+            for step in draw_pairs(train.labels, mosaics, steps, seed)
+        ]
+        generator = torch.Generator().manual_seed(group.seed(seed))
+        together = [[*one, *two] for one, two in zip(plain, pairs, strict=True)]
+        for batch, one in zip(loader.batches(together), plain, strict=True):
+            yield with_mosaics(batch, len(one), generator)
 
     def loss(model: Classifier, batch: Batch, epoch: int, generator: torch.Generator) -> Tensor:
-        images, _ = augment(batch.images / 255, None, settings.augmentation, generator)
+        images, masks = augment(
+            batch.images / 255, batch.targets, settings.augmentation, generator
+        )
         found = model(images, mu=pda_mu(settings.pda, epoch))
-        logits = found.logits if found.joint is None else [*found.logits, found.joint.mean((2, 3))]
-        losses = [F.multilabel_soft_margin_loss(one.float(), batch.labels) for one in logits]
-        return torch.stack(losses).mean()
+        return heads_loss(found, batch.labels, settings, masks)
 
     def validate(model: Classifier, device: torch.device) -> Validation:
         if held_loader is None or held is None:
@@ -211,6 +234,41 @@ def _train(
             group=group,
         )
     )
+
+
+def heads_loss(
+    found: ClassifierOutput,
+    labels: Tensor,
+    settings: ClassifierSettings,
+    masks: Tensor | None = None,
+) -> Tensor:
+    """Return the loss of all heads against patch labels.
+
+    Parameters
+    ----------
+    found
+        What the heads say of N images.
+    labels
+        (N, K): 1 where the class is present.
+    settings
+        What the joint head learns, if there is one.
+    masks
+        (N, 1, H, W) classes of pixels that are known, 255 elsewhere; for 'pixels'.
+
+    Returns
+    -------
+    Tensor
+        Scalar: the mean over the heads of the multi-label soft-margin loss of their pooled
+        maps, and where the joint head learns from pixels, its loss besides.
+    """
+    pooled = [logits.float() for logits in found.logits]
+    by_pixels = found.joint is not None and settings.joint_loss == "pixels"
+    if found.joint is not None and not by_pixels:
+        pooled.append(found.joint.mean((2, 3)))
+    loss = torch.stack([F.multilabel_soft_margin_loss(one, labels) for one in pooled]).mean()
+    if found.joint is None or not by_pixels:
+        return loss
+    return loss + partial_label_loss(found.joint, labels, settings.found_weight, masks)
 
 
 def classifier_mark(patches: PatchSet, settings: ClassifierSettings) -> str:
