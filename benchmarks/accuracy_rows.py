@@ -110,6 +110,7 @@ _RELABEL = {**_EMA, "relabel_from": 0.35}
 _LAST: dict[str, Any] = {"choose_by": "last"}
 _JOINT = {"deep_supervision": True, "joint_head": True}
 _SURE = {**_LAST, "noise": {"absent_weight": 1.0}, "teacher": _EMA}
+_ALIGN = {**_RELABEL, "align": 0.7}
 _SEMI = {**_LAST, "teacher": {**_RELABEL, "negatives": 0.5}}
 
 ROWS: Mapping[str, Row] = {
@@ -135,7 +136,7 @@ ROWS: Mapping[str, Row] = {
     "relabel": Row("mlps + teacher relabels", segmenter={**_LAST, "teacher": _RELABEL}),
     "align": Row(
         "mlps + teacher relabels, shares aligned",
-        segmenter={**_LAST, "teacher": {**_RELABEL, "align": 0.7}},
+        segmenter={**_LAST, "teacher": _ALIGN},
     ),
     "u2pl": Row("mlps + teacher relabels, unreliable pixels as negatives", segmenter=_SEMI),
     # Phase 1 beyond it: one map of all depths that learns what labels say of pixels.
@@ -147,11 +148,11 @@ ROWS: Mapping[str, Row] = {
         pseudo_masks={"method": "joint", "certainty": 0.8},
         segmenter=_SURE,
     ),
-    "joint-relabel": Row(
-        "joint head where certain, then teacher relabels",
+    "joint-align": Row(
+        "joint head where certain, then teacher relabels, shares aligned",
         classifier=_JOINT,
         pseudo_masks={"method": "joint", "certainty": 0.8},
-        segmenter={**_SURE, "teacher": _RELABEL},
+        segmenter={**_SURE, "teacher": _ALIGN},
     ),
     # A few true masks, and wrong labels.
     **{

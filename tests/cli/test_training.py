@@ -132,3 +132,15 @@ def test_unlabelled_tiles_are_learnt_from_besides(cli, dataset, classifier, tiny
     found = cli(*command, *teacher, "--unlabelled", dataset / "images", "--json", "-")
     assert found.exit_code == 0, found.output
     assert read_info(out).training["teacher"]["decay"] == 0.9
+
+
+@pytest.mark.parametrize("command", ["train-classifier", "pseudo-masks", "train-segmenter"])
+def test_every_stage_takes_a_recipe_by_name(cli, dataset, tmp_path, command):
+    more = {
+        "train-classifier": (),
+        "pseudo-masks": ("--classifier", tmp_path / "c.safetensors"),
+        "train-segmenter": ("--pseudo-masks", tmp_path / "pseudo"),
+    }[command]
+    found = cli(command, dataset, *more, "--out", tmp_path / "out", "--recipe", "paper")
+    assert found.exit_code == 1
+    assert "There is no recipe 'paper'; use mlps or default." in " ".join(found.stderr.split())
