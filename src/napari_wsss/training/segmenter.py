@@ -25,6 +25,7 @@ from napari_wsss.training.goal import Goal, relabels
 from napari_wsss.training.group import Group
 from napari_wsss.training.held_out import segment_held_out
 from napari_wsss.training.loop import Phase, Validation, fingerprint, fit, step_seed
+from napari_wsss.training.mixing import mixed
 from napari_wsss.training.processes import check_processes, train_in_processes
 from napari_wsss.training.split import hold_out, make_info
 from napari_wsss.training.targets import (
@@ -215,7 +216,8 @@ def _train(
             batch.images / 255, batch.targets, settings.augmentation, generator
         )
         assert masks is not None
-        return goal.loss(model, images, batch._replace(targets=masks), epoch)
+        batch = batch._replace(targets=masks)
+        return goal.loss(model, *mixed(images, batch, settings.mosaic_share, generator), epoch)
 
     def validate(model: Segmenter, device: torch.device) -> Validation:
         if held_loader is None:
