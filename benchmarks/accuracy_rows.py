@@ -109,6 +109,7 @@ _EMA = {"decay": 0.97}
 _RELABEL = {**_EMA, "relabel_from": 0.35}
 _LAST: dict[str, Any] = {"choose_by": "last"}
 _JOINT = {"deep_supervision": True, "joint_head": True}
+_CERTAIN: dict[str, Any] = {"method": "joint", "certainty": 0.8}
 _SURE = {**_LAST, "noise": {"absent_weight": 1.0}, "teacher": _EMA}
 _ALIGN = {**_RELABEL, "align": 0.7}
 _SEMI = {**_LAST, "teacher": {**_RELABEL, "negatives": 0.5}}
@@ -139,20 +140,56 @@ ROWS: Mapping[str, Row] = {
         segmenter={**_LAST, "teacher": _ALIGN},
     ),
     "u2pl": Row("mlps + teacher relabels, unreliable pixels as negatives", segmenter=_SEMI),
-    # Phase 1 beyond it: one map of all depths that learns what labels say of pixels.
+    # Phase 1 beyond it: class heads at every depth, and one map of all depths.
+    "heads": Row(
+        "class heads at every depth",
+        classifier={"deep_supervision": True},
+        pseudo_masks={"method": "heads"},
+    ),
+    "joint-pooled": Row(
+        "joint head, by the mean of its map",
+        classifier={**_JOINT, "joint_loss": "pooled"},
+        pseudo_masks={"method": "joint"},
+    ),
     "joint-cam": Row("joint head alone", model="classifier", classifier=_JOINT),
     "joint": Row("joint head", classifier=_JOINT, pseudo_masks={"method": "joint"}),
+    "joint-flips": Row(
+        "joint head + flips and scales",
+        classifier=_JOINT,
+        pseudo_masks={"method": "joint", "flips": True, "scales": (0.75, 1.0, 1.25)},
+    ),
+    "joint-refined": Row(
+        "joint head + guided filter",
+        classifier=_JOINT,
+        pseudo_masks={"method": "joint", "refine_px": 8},
+    ),
+    "joint-overlaps": Row(
+        "joint head + overlapping labels",
+        classifier=_JOINT,
+        pseudo_masks={"method": "joint", "overlaps": True},
+    ),
+    "joint-mosaic": Row(
+        "joint head + mosaics",
+        classifier={**_JOINT, "mosaic_share": 0.25},
+        pseudo_masks={"method": "joint"},
+    ),
     "joint-sure": Row(
         "joint head where certain, certain negatives, average of weights",
         classifier=_JOINT,
-        pseudo_masks={"method": "joint", "certainty": 0.8},
+        pseudo_masks=_CERTAIN,
         segmenter=_SURE,
     ),
     "joint-align": Row(
-        "joint head where certain, then teacher relabels, shares aligned",
+        "joint head where certain, certain negatives, teacher relabels, shares aligned",
         classifier=_JOINT,
-        pseudo_masks={"method": "joint", "certainty": 0.8},
+        pseudo_masks=_CERTAIN,
         segmenter={**_SURE, "teacher": _ALIGN},
+    ),
+    "joint-align-mosaic": Row(
+        "the same + mosaics in phase 2",
+        classifier=_JOINT,
+        pseudo_masks=_CERTAIN,
+        segmenter={**_SURE, "teacher": _ALIGN, "mosaic_share": 0.5},
     ),
     # A few true masks, and wrong labels.
     **{
