@@ -154,6 +154,10 @@ def check_changes(arguments: list[str]) -> None:
     if not changes:
         return
     values = merged_values(None, changes)
+    if arguments[0] == "benchmark":
+        for stage, inner in values.items():
+            validated(MODELS[stage.replace("_", "-")], inner)
+        return
     if arguments[0] == "evaluate":
         validated(InferenceSettings, values.pop("inference", {}))
     validated(MODELS[stages[arguments[0]]], values)

@@ -10,6 +10,7 @@ import typer
 
 from napari_wsss import __version__
 from napari_wsss.cli import (
+    benchmark,
     evaluation,
     exporting,
     info,
@@ -84,6 +85,7 @@ for _room in (
     training,
     slides,
     evaluation,
+    benchmark,
     exporting,
     models,
 ):

@@ -34,21 +34,18 @@ Paths are relative to the file.
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_wsss.cams import PseudoMasks, pseudo_mask_job
-from napari_wsss.errors import OutputError, SettingsError, listed
-from napari_wsss.files import write_atomic
+from napari_wsss.errors import SettingsError, listed
 from napari_wsss.inference import SlideSegmentation, segment_job
 from napari_wsss.inference.result import result_path
-from napari_wsss.jobs import CancelToken, Event, Job, Log, run_job
+from napari_wsss.jobs import CancelToken, Event, Job, run_job
 from napari_wsss.models import WsssModel, load_classifier, load_segmenter
 from napari_wsss.patches import PatchSet, cut_patches_job, load_patches
 from napari_wsss.recipes import RECIPE_STAGES, recipe
@@ -65,10 +62,9 @@ from napari_wsss.training.loop import fingerprint
 from napari_wsss.workflows.exports import export_result
 from napari_wsss.workflows.measure import evaluate_job
 from napari_wsss.workflows.report import report_evaluation
+from napari_wsss.workflows.stages import Stages
 
 __all__ = ["ProjectFile", "project_job", "run_project"]
-
-T = TypeVar("T")
 
 
 class _Part(BaseModel):
@@ -154,51 +150,6 @@ def _with_recipe(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, **stages}
 
 
-@dataclass
-class _Stages:
-    """Which stages are done, kept in ``stages.json`` of the project's output."""
-
-    out: Path
-    overwrite: bool
-
-    @property
-    def _file(self) -> Path:
-        return self.out / "stages.json"
-
-    def marks(self) -> dict[str, str]:
-        """Return the mark of every finished stage."""
-        try:
-            return dict(json.loads(self._file.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            raise OutputError(f"{self._file} cannot be read: {error}") from error
-
-    def is_done(self, stage: str, mark: str, output: Path) -> bool:
-        """Whether `stage` was finished with these inputs.
-
-        Raises
-        ------
-        OutputError
-            If it was finished with others, and may not be replaced.
-        """
-        if not output.exists():
-            return False
-        known = self.marks().get(stage)
-        if known == mark:
-            return True
-        if known is not None and not self.overwrite:
-            raise OutputError(
-                f"The stage {stage!r} was done with other data or settings ({output}). Choose "
-                "another project.out, or make it again with --overwrite."
-            )
-        return False
-
-    def finish(self, stage: str, mark: str) -> None:
-        """Remember that `stage` is done."""
-        write_atomic(self._file, json.dumps({**self.marks(), stage: mark}, indent=1).encode())
-
-
 def run_project(
     path: str | Path,
     *,
@@ -239,24 +190,10 @@ def project_job(
     home = path.resolve().parent
     out = home / file.project.out
     out.mkdir(parents=True, exist_ok=True)
-    stages = _Stages(out, overwrite)
-    outcome: dict[str, str] = {}
+    stages = Stages(out, overwrite)
     shared: dict[str, Any] = {"device": device, "cancel": cancel}
 
-    def stage(
-        name: str, mark: str, output: Path, make: Callable[[bool], Job[T]], load: Callable[[], T]
-    ) -> Job[T]:
-        """Run `make`, or `load` what an earlier run made."""
-        if stages.is_done(name, mark, output):
-            yield Log(f"{name}: already done")
-            outcome[name] = "skipped"
-            return load()
-        # An output without a mark is unfinished; `make` replaces only what is its own.
-        made = yield from make(overwrite)
-        stages.finish(name, mark)
-        outcome[name] = "done"
-        return made
-
+    stage, outcome = stages.run, stages.outcome
     patches = yield from _patches(file, home, out, stage, cancel)
     seed = {"seed": file.project.seed}
     first = file.classifier.changed(**seed)
