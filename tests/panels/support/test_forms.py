@@ -46,6 +46,15 @@ def test_other_settings_come_back_as_they_are(qtbot):
     assert form.settings() == other
 
 
+def test_one_number_where_several_may_be(qtbot):
+    form = SettingsForm(ClassifierSettings, ["depths"])
+    qtbot.addWidget(form)
+    form.set_settings(ClassifierSettings(depths=(-1,)))
+    assert form.settings().depths == (-1,)
+    form._rows["depths"].widget.value = "-2"
+    assert form.settings().depths == (-2,)
+
+
 def test_auto_or_a_number(qtbot):
     form = SettingsForm(InferenceSettings, ["block_px"])
     qtbot.addWidget(form)

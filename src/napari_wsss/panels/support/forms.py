@@ -164,6 +164,7 @@ class _Row:
     def __init__(self, field: FieldInfo) -> None:
         annotation = field.annotation
         self._text = False
+        self._several = get_origin(annotation) is tuple
         self.widget: ValueWidget
         if annotation is bool:
             self.widget = CheckBox()
@@ -183,9 +184,10 @@ class _Row:
         if not self._text:
             return value
         try:
-            return ast.literal_eval(value.strip())
+            found = ast.literal_eval(value.strip())
         except (ValueError, SyntaxError):
             return value.strip()
+        return (found,) if self._several and not isinstance(found, tuple) else found
 
     def show(self, value: Any) -> None:
         with self.widget.changed.blocked():
