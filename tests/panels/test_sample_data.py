@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import time
 
 import numpy as np
 import pooch
 import pytest
 import requests
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication, QProgressDialog, QPushButton
 
 import napari_wsss.workflows
-from napari_wsss.errors import SlideError
+from napari_wsss.errors import CancelledError, SlideError
+from napari_wsss.jobs import Progress
 from napari_wsss.panels import sample_data
 from napari_wsss.panels.sample_data import public_slide_layers, synthetic_slide_layers
 from napari_wsss.samples import synthetic_slide
@@ -24,9 +28,11 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def _small(monkeypatch):
-    draw = napari_wsss.workflows.draw_lesson
+    draw = napari_wsss.workflows.lesson_job
     monkeypatch.setattr(
-        napari_wsss.workflows, "draw_lesson", lambda folder: draw(folder, (512, 1024))
+        napari_wsss.workflows,
+        "lesson_job",
+        lambda folder, cancel: draw(folder, (512, 1024), cancel=cancel),
     )
 
 
@@ -61,6 +67,40 @@ def test_its_patches_become_the_data_set_of_the_viewer(make_napari_viewer_proxy)
     assert patches.labels.any(0).all()
     assert len(set(patches.groups)) == 2, "some can be held out"
     assert patches.mpp == layers[0].scale[0] == 1.0
+
+
+@pytest.mark.usefixtures("_small")
+def test_the_viewer_stays_alive_while_it_is_drawn(make_napari_viewer_proxy, monkeypatch, qtbot):
+    """And whoever does not want to wait cancels."""
+    viewer = make_napari_viewer_proxy()
+    draw, ticks = napari_wsss.workflows.lesson_job, []
+
+    def slowly(folder, cancel):
+        for _ in range(500):
+            cancel.raise_if_cancelled()
+            time.sleep(0.005)
+            yield Progress("Drawing", 1, 500)
+        return (yield from draw(folder, cancel=cancel))
+
+    monkeypatch.setattr(napari_wsss.workflows, "lesson_job", slowly)
+
+    def tick():
+        ticks.append(time.monotonic())
+        (dialog,) = [w for w in QApplication.topLevelWidgets() if type(w) is QProgressDialog]
+        if len(ticks) == 20:
+            assert dialog.isVisible()
+            dialog.findChild(QPushButton).click()
+
+    timer = QTimer()
+    timer.timeout.connect(tick)
+    timer.start(50)
+    with pytest.raises(CancelledError, match="Open it again"):
+        viewer.open_sample("napari-wsss", "synthetic-slide")
+    timer.stop()
+    qtbot.wait(20)
+    assert len(ticks) >= 20
+    assert not viewer.layers
+    assert not [w for w in QApplication.topLevelWidgets() if w.isVisible() and w.isModal()]
 
 
 def served(monkeypatch, content):

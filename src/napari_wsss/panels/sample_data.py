@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsss.errors import SlideError
+from napari_wsss.jobs import CancelToken, Job, Log
 from napari_wsss.panels.reader import read
+from napari_wsss.panels.support.helper import apart
 from napari_wsss.panels.support.layers import LayerData, labels_layer
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ _TIMEOUT_S = 20
 def synthetic_slide_layers() -> list[LayerData]:
     """Draw the synthetic slide, and make its labelled patches the viewer's data set.
 
+    The first time that takes some ten seconds, with a dialog that shows how far it is.
+
     Returns
     -------
     list of LayerData
@@ -35,22 +39,27 @@ def synthetic_slide_layers() -> list[LayerData]:
     ------
     OutputError
         If the cache folder of the user cannot be written.
+    CancelledError
+        If the user cancels.
     """
     import numpy as np
 
     from napari_wsss.classes import IGNORE
+    from napari_wsss.panels.support.waiting import wait_for
     from napari_wsss.patches.images import read_mask_values
-    from napari_wsss.workflows import draw_lesson
 
-    lesson = draw_lesson(_cache())
-    classes = lesson.patches.classes
-    truth = classes.to_indices(read_mask_values(lesson.truth))
-    labels = np.where(truth == IGNORE, 0, truth + 1).astype(np.uint8)
-    ((image, options, kind),) = read(lesson.slide)
-    data, truth_options, labels_kind = labels_layer(
-        [labels], "truth", lesson.patches.mpp, classes, downsample=(1.0, 1.0)
+    cache = _cache()
+    slide, mask, patches = wait_for(
+        "Synthetic slide", lambda cancel: apart(_draw, cache, cancel=cancel)
     )
-    _hand_over(lesson.patches)
+    classes = patches.classes
+    truth = classes.to_indices(read_mask_values(mask))
+    labels = np.where(truth == IGNORE, 0, truth + 1).astype(np.uint8)
+    ((image, options, kind),) = read(slide)
+    data, truth_options, labels_kind = labels_layer(
+        [labels], "truth", patches.mpp, classes, downsample=(1.0, 1.0)
+    )
+    _hand_over(patches)
     return [
         (image, {**options, "name": "synthetic slide"}, kind),
         (data, {**truth_options, "visible": False}, labels_kind),
@@ -69,16 +78,35 @@ def public_slide_layers() -> list[LayerData]:
     ------
     SlideError
         If it cannot be downloaded, or is not what it should be.
+    CancelledError
+        If the user cancels.
     """
+    from napari_wsss.panels.support.waiting import wait_for
+
+    cache = _cache()
+    return read(wait_for("CMU-1-Small-Region", lambda cancel: _download_job(cache, cancel)))
+
+
+def _draw(cache: Path, *, cancel: CancelToken) -> Job[tuple[Path, Path, PatchSet]]:
+    """Return slide, true mask and patches."""
+    from napari_wsss import workflows
+
+    lesson = yield from workflows.lesson_job(cache, cancel=cancel)
+    return lesson.slide, lesson.truth, lesson.patches
+
+
+def _download_job(cache: Path, cancel: CancelToken) -> Job[str]:
     import pooch
     import requests
 
+    yield Log(f"Downloading {PUBLIC_URL.rpartition('/')[2]}")
+
     try:
-        file = pooch.retrieve(
+        return pooch.retrieve(
             PUBLIC_URL,
             known_hash=f"sha256:{PUBLIC_SHA256}",
             fname="CMU-1-Small-Region.svs",
-            path=_cache(),
+            path=cache,
             downloader=pooch.HTTPDownloader(timeout=_TIMEOUT_S),
         )
     except requests.RequestException as error:
@@ -94,10 +122,9 @@ def public_slide_layers() -> list[LayerData]:
         ) from error
     except OSError as error:
         raise SlideError(
-            f"The slide cannot be saved in {_cache()}: {error}. Free some space, or download "
+            f"The slide cannot be saved in {cache}: {error}. Free some space, or download "
             f"{PUBLIC_URL} with a browser and drop the file into the viewer."
         ) from error
-    return read(file)
 
 
 def _cache() -> Path:
