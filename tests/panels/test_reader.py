@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -222,6 +224,27 @@ def test_an_unfinished_result_opens_as_far_as_it_is(tmp_path, monkeypatch, live)
     for level, expected in zip(levels, whole.levels, strict=True):
         np.testing.assert_array_equal(np.asarray(level), expected[:])
     assert np.asarray(doubt[0][-1]).min() < 255
+
+
+def test_a_correction_that_was_cut_off_is_finished(tmp_path):
+    path = result(tmp_path / "case.ome.zarr")
+    record = json.loads((path / "run.json").read_text())
+    decided = path / ".change"
+    decided.mkdir()
+    (decided / "run.json").write_text(json.dumps({**record, "corrections": [{"pixels": 3}]}))
+    read(path)
+    assert not decided.exists()
+    assert json.loads((path / "run.json").read_text())["corrections"] == [{"pixels": 3}]
+
+
+def test_slides_open_without_torch(tmp_path, pixels):
+    """It would hold the viewer up for seconds."""
+    slide = write_tiff(tmp_path / "a.tif", pixels, mpp=0.5)
+    code = (
+        "import sys; from napari_wsss.panels.reader import read; "
+        f"assert read({str(slide)!r}); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_damaged_run_record_is_our_error(tmp_path):

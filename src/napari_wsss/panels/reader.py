@@ -58,6 +58,8 @@ def read(path: str | PathLike[str]) -> list[LayerData]:
     ------
     SlideError
         If it is damaged, or in no format that is known.
+    OutputError
+        If a correction of a result was cut off, and its folder cannot be written to finish it.
     MissingDependencyError
         If the format needs OpenSlide and that is not installed.
     """

@@ -27,14 +27,22 @@ _NOT_COMPUTED = 255
 def run_of(path: Path) -> Mapping[str, Any] | None:
     """Return the run record of the result at `path`; None if it is no result.
 
+    A correction that was cut off when it was being written is finished first.
+
     Raises
     ------
     SlideError
         If it is damaged.
+    OutputError
+        If there is such a correction, and the folder cannot be written to finish it.
     """
+    if not (path / _RUN_FILE).is_file():
+        return None
+    from napari_wsss.inference.change import finish_change
     from napari_wsss.inference.result import read_run
 
-    return read_run(path) if (path / _RUN_FILE).is_file() else None
+    finish_change(path)
+    return read_run(path)
 
 
 def unfinished_text(path: Path) -> str:
