@@ -68,12 +68,12 @@ def test_errors_of_the_thread_stay_readable(ready, qtbot, monkeypatch, error, te
     def broken(*_, **__):
         raise error
 
-    monkeypatch.setattr("napari_wsss.cams.masks.depth_maps", broken)
-    ready.look.button.click()
-    qtbot.waitUntil(lambda: bool(ready.look.error.text()), timeout=WAIT)
-    assert text in ready.look.error.text()
-    assert not ready.look.runner.running
-    assert not ready.grid.showing
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_wsss.cams.masks.depth_maps", broken)
+        ready.look.button.click()
+        qtbot.waitUntil(lambda: bool(ready.look.error.text()), timeout=WAIT)
+        assert text in ready.look.error.text()
+        assert not ready.look.runner.running
+        assert not ready.grid.showing
     show(ready, qtbot)
     assert ready.look.error.text() == ""
