@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import zarr
 
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import CancelledError, OutputError, SlideError, WsssError
 from napari_wsss.inference import Engine, segment_job, segment_slide, verify_result
 from napari_wsss.inference.predict import image_logits
+from napari_wsss.inference.result import NOT_COMPUTED
 from napari_wsss.jobs import BlockDone, CancelToken, Log
 from napari_wsss.models import ModelInfo, Segmenter
 from napari_wsss.settings import EncoderSettings, InferenceSettings
@@ -121,6 +123,34 @@ def test_the_place_that_is_looked_at_comes_first(model, slide, tmp_path, finishe
     first = next(e for e in said if isinstance(e, BlockDone))
     assert (first.y, first.x) == (1024, 512)
     same(tmp_path / "a.ome.zarr", finished)
+
+
+def test_a_chunk_is_shown_before_the_block_that_it_belongs_to(model, slide, tmp_path):
+    large = SETTINGS.changed(block_px=1024)
+    segment_slide(slide, model, tmp_path / "plain", large)
+    said, shown = [], []
+
+    def look(event):
+        said.append(event)
+        if isinstance(event, BlockDone) and not shown:
+            result = zarr.open_group(
+                tmp_path / "live" / "a.ome.zarr" / "labels/segmentation", mode="r"
+            )
+            y, x = event.y, event.x
+            shown.append(result["0"][y : y + event.height, x : x + event.width])
+            shown.append(result["1"][y // 2 : y // 2 + 8, x // 2 : x // 2 + 8])
+
+    segment_slide(
+        *(slide, model, tmp_path / "live", large),
+        view=lambda: (1100.0, 800.0),
+        live=True,
+        on_event=look,
+    )
+    first, second = [e for e in said if isinstance(e, BlockDone)][:2]
+    assert (first.y, first.x, first.height, first.width) == (1024, 512, 126, 378)
+    assert (second.y, second.x) == (1024, 0), "the block itself comes next"
+    assert all((part != NOT_COMPUTED).all() for part in shown)
+    same(tmp_path / "live" / "a.ome.zarr", files(tmp_path / "plain" / "a.ome.zarr"))
 
 
 def test_a_finished_result_is_left_alone(model, slide, tmp_path, finished):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_wsss.errors import SlideError, WsssError
-from napari_wsss.inference.blocks import Block, SlidePlan
+from napari_wsss.inference.blocks import CHUNK_PX, Block, SlidePlan
 from napari_wsss.inference.engine import Engine
 from napari_wsss.inference.journal import Entry, digest
 from napari_wsss.inference.outputs import Output
@@ -148,6 +148,41 @@ class Pipeline:
         loaded = self._load(block)
         (computed,) = self._compute([loaded])
         return self._store(*self._fetch(computed))
+
+    def look(self, block: Block, place: tuple[float, float]) -> Rect | None:
+        """Compute and show one chunk of `block`, so that somebody who looks on sees it at once.
+
+        It gets no entry: the block that it belongs to is computed and stored like any other.
+
+        Parameters
+        ----------
+        block
+            With tissue.
+        place
+            (y, x) in pixels of the result; the chunk of the block that is nearest.
+
+        Returns
+        -------
+        Rect or None
+            What was stored; None if nobody looks on, or it cannot be read, which the run
+            will find out.
+        """
+        if self._live is None:
+            return None
+        rect = _chunk_at(block.rect, place)
+        side = max(rect.height, rect.width)
+        try:
+            loaded = _Loaded(Block(rect, True), self._tiles(rect, side), self.plan.tissue_in(rect))
+        except SlideError:
+            return None
+        (computed,) = self._compute([loaded])
+        _, arrays = self._fetch(computed)
+        for pyramid, array in zip(
+            self.pyramids, self.output.masked(arrays, self.plan.tissue_in(rect))[0], strict=True
+        ):
+            pyramid.write(rect.y, rect.x, array)
+        self._live.recall(rect)
+        return rect
 
     # -- reading ------------------------------------------------------------------------
 
@@ -345,6 +380,16 @@ class _Live:
         self._dirty.clear()
         now = time.monotonic()
         self._next = now + 20 * (now - began)
+
+
+def _chunk_at(rect: Rect, place: tuple[float, float]) -> Rect:
+    """Return the chunk of a block that is nearest to a place."""
+    y, x = (
+        min(max(int(at) // CHUNK_PX * CHUNK_PX, start), start + (count - 1) // CHUNK_PX * CHUNK_PX)
+        for at, start, count in zip(place, rect[:2], rect[2:], strict=True)
+    )
+    height, width = rect.y + rect.height - y, rect.x + rect.width - x
+    return Rect(y, x, min(CHUNK_PX, height), min(CHUNK_PX, width))
 
 
 def _parts(rect: Rect, side: int) -> Iterator[Rect]:

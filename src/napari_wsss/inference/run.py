@@ -121,6 +121,7 @@ class _Run:
         todo = [b for b in self.blocks if b.rect not in self.done]
         yield Log(self._announcement(engine, todo))
         computed = sum(b.rect.height * b.rect.width for b in todo if b.tissue)
+        yield from self._first_look(pipeline, todo, view)
         entries: Iterable[Entry]
         if cluster is None:
             entries = pipeline.run(nearest_first(todo, view))
@@ -140,6 +141,18 @@ class _Run:
                 f"{self.output.stage} of {name}: {computed / 1e6:.1f} MP of tissue blocks in "
                 f"{seconds:.1f} s, {speed:.2f} MP/s"
             )
+
+    def _first_look(
+        self, pipeline: Pipeline, todo: Sequence[Block], view: View | None
+    ) -> Iterator[Event]:
+        """Show a chunk where somebody looks, who would wait long for a whole block."""
+        place = None if view is None else view()
+        tissue = [b for b in todo if b.tissue]
+        if place is None or not tissue:
+            return
+        rect = pipeline.look(next(nearest_first(tissue, lambda: place)), place)
+        if rect is not None:
+            yield BlockDone(*rect)
 
     def _task(self, device: str) -> BlockTask:
         """Return the work as its workers get it: everything by path."""
