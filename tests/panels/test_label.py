@@ -9,6 +9,7 @@ import tifffile
 pytest.importorskip("qtpy")
 
 from napari_wsss.panels.label import LabelPanel
+from napari_wsss.panels.label_keys import class_key
 from napari_wsss.panels.label_layer import _DARK as DARK
 from napari_wsss.panels.label_layer import cell_pixels
 from napari_wsss.panels.support.work import wait_for_jobs
@@ -264,6 +265,33 @@ def test_classes_are_added_renamed_recoloured_and_removed(panel):
     panel.board.add_requested.emit("fat")
     assert "occurs twice" in panel.begin.error.text()
     assert session.labels.classes.names == names
+
+
+def test_after_the_17th_class_keys_come_in_pairs(panel, viewer):
+    session = start(panel)
+    press(viewer, "O")
+    assert not panel.hand.further, "with few classes it means nothing"
+    for i in range(4, 20):
+        panel.board.add_requested.emit(f"class {i}")
+    assert class_key(16) == "P"
+    assert class_key(19) == "O D"
+    cell = session.current
+    press(viewer, "O")
+    assert "second key" in panel.board.hint.text()
+    press(viewer, "D")
+    assert session.labels.codes[cell] == 1 << 19
+    assert panel.board.hint.text() == "This patch: class 19"
+    press(viewer, "D")
+    assert session.labels.codes[cell] == 1 << 19 | 1 << 2
+    press(viewer, "O", "O", "A")
+    assert session.labels.codes[cell] == 1 << 19 | 1 << 2 | 1
+    press(viewer, "O", "Shift-S")
+    assert session.labels.codes[cell] == 1 << 18
+    assert session.current != cell
+    press(viewer, "O", "Right", "A")
+    assert session.labels.codes[session.current] == 1, "moving on takes it back"
+    press(viewer, "O", "F")
+    assert session.labels.codes[session.current] == 1, "there is no such class"
 
 
 def test_data_set_of_all_slides_becomes_the_state(panel, viewer, write_slide):

@@ -232,7 +232,11 @@ class LabelPanel(Panel):
         if self.session is not None and self.hand is not None:
             counts = self.session.labels.counts()
             self.board.show_session(
-                self.session, counts.tolist(), self.hand.code, self.hand.painting
+                self.session,
+                counts.tolist(),
+                self.hand.code,
+                painting=self.hand.painting,
+                further=self.hand.further,
             )
             self._say_next(counts)
 

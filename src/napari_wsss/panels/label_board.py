@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsss.panels.label_classes import ClassButtons
+from napari_wsss.panels.label_keys import MORE_KEY
 from napari_wsss.panels.label_session import LabelSession
 from napari_wsss.panels.support.fold import folding
 from napari_wsss.patches import LEFT_OUT
@@ -26,6 +27,7 @@ __all__ = ["LabelBoard"]
 _KEYS = """<table cellspacing="3">
 <tr><td><b>A S D …</b></td><td>class on or off</td></tr>
 <tr><td><b>Shift + A …</b></td><td>only this class, next</td></tr>
+<tr><td><b>O, then A …</b></td><td>classes after the 17th</td></tr>
 <tr><td><b>N</b></td><td>next patch</td></tr>
 <tr><td><b>arrows</b></td><td>neighbouring patch</td></tr>
 <tr><td><b>B</b></td><td>leave out, next</td></tr>
@@ -111,7 +113,13 @@ class LabelBoard(QWidget):
         layout.addLayout(self.set_box)
 
     def show_session(
-        self, session: LabelSession, counts: Sequence[int], code: int, painting: bool
+        self,
+        session: LabelSession,
+        counts: Sequence[int],
+        code: int,
+        *,
+        painting: bool,
+        further: bool = False,
     ) -> None:
         """Show how far it is.
 
@@ -125,6 +133,8 @@ class LabelBoard(QWidget):
             Classes of the patch or, if `painting`, of the brush.
         painting
             Whether dragging paints.
+        further
+            Whether the second key of a class is awaited.
         """
         self.progress.setText(session.progress_text())
         self.buttons.set_classes(session.labels.classes)
@@ -140,7 +150,8 @@ class LabelBoard(QWidget):
             what = " + ".join(names)
         else:
             what = "no label"
-        self.hint.setText(f"The brush paints: {what}" if painting else f"This patch: {what}")
+        said = f"The brush paints: {what}" if painting else f"This patch: {what}"
+        self.hint.setText(f"{MORE_KEY}, and now the class's second key …" if further else said)
 
     def _add(self) -> None:
         name = self.name.text().strip()

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsss.classes import ClassTable
-from napari_wsss.panels.label_keys import CLASS_KEYS
+from napari_wsss.panels.label_keys import CLASS_KEYS, class_key
 
 __all__ = ["ClassButtons"]
 
@@ -77,13 +77,16 @@ class ClassButtons(QWidget):
             count.setText(str(counts[i]))
 
     def _add_row(self, i: int, name: str, color: str) -> None:
-        key = QLabel(CLASS_KEYS[i] if i < len(CLASS_KEYS) else "")
+        assert self._classes is not None
+        key = QLabel(class_key(i))
         key.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        key.setFixedWidth(22)
+        key.setFixedWidth(22 if len(self._classes) <= len(CLASS_KEYS) else 34)
         key.setObjectName("key")
         key.setStyleSheet("QLabel#key { border: 1px solid palette(mid); border-radius: 3px; }")
+        *before, last = key.text().split() or [""]
+        first = f"{before[0]}, then " if before else ""
         key.setToolTip(
-            f"{key.text()}: on and off. Shift + {key.text()}: only {name}, and on to the next"
+            f"{first}{last}: on and off. {first}Shift + {last}: only {name}, and on to the next"
         )
         button = QPushButton(_swatch(color), name)
         button.setCheckable(True)

@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtGui import QKeyEvent
 
 from napari_wsss.errors import WsssError
-from napari_wsss.panels.label_keys import CLASS_KEYS, KeyBinder
+from napari_wsss.panels.label_keys import CLASS_KEYS, MORE_KEY, KeyBinder
 from napari_wsss.panels.label_layer import GridLayer
 from napari_wsss.panels.label_session import LabelSession
 from napari_wsss.patches import LEFT_OUT
@@ -48,6 +48,8 @@ class LabelHand(QObject):
         Code that painting gives to patches.
     painting
         Whether dragging paints, and keys choose the brush.
+    further
+        Whether the next key of a class means one of those that have two keys.
     """
 
     changed = Signal()
@@ -61,6 +63,7 @@ class LabelHand(QObject):
         self._viewer, self._slide_layer, self.session = viewer, slide_layer, session
         self.grid = GridLayer(viewer, slide_layer, session.labels, session.offered)
         self.brush, self.painting = 1, False
+        self.further = False
         self._taken = False
         self._keys = KeyBinder(self._actions())
         self._pan: bool | None = None
@@ -175,6 +178,7 @@ class LabelHand(QObject):
             "B": self.leave_out,
             "Delete": self.clear,
             "Backspace": self.clear,
+            MORE_KEY: self._go_further,
             "Ctrl-Z": partial(self.do, "undo"),
             "Ctrl-Shift-Z": partial(self.do, "redo"),
         }
@@ -186,9 +190,23 @@ class LabelHand(QObject):
         ):
             actions[name] = partial(self._step, *step)
         for index, key in enumerate(CLASS_KEYS):
-            actions[key] = partial(self.toggle, index)
-            actions[f"Shift-{key}"] = partial(self.only, index)
+            actions[key] = partial(self._with_key, self.toggle, index)
+            actions[f"Shift-{key}"] = partial(self._with_key, self.only, index)
         return actions
+
+    def _with_key(self, act: Callable[[int], None], index: int) -> None:
+        """Act on the class of a key, or on that of both keys."""
+        if self.further:
+            index += len(CLASS_KEYS)
+            self.further = False
+            self.changed.emit()
+        act(index)
+
+    def _go_further(self) -> None:
+        """Let the next key mean a class that has two; pressed again, take it back."""
+        if len(self.session.labels.classes) > len(CLASS_KEYS):
+            self.further = not self.further
+            self.changed.emit()
 
     def _decide(self, code: int) -> None:
         if self.painting:
@@ -205,6 +223,7 @@ class LabelHand(QObject):
 
     def _go(self, cell: int, *, follow: bool = True) -> None:
         self.session.current = cell
+        self.further = False
         self.grid.point_at(cell, follow=follow)
         self.changed.emit()
 

@@ -10,11 +10,22 @@ from qtpy.QtGui import QKeyEvent, QKeySequence
 if TYPE_CHECKING:
     import napari
 
-__all__ = ["CLASS_KEYS", "KeyBinder", "key_name"]
+__all__ = ["CLASS_KEYS", "MORE_KEY", "KeyBinder", "class_key", "key_name"]
 
 #: Keys of the classes in order: the rows under the fingers, without what napari or its image
 #: layers use. Digits are left to napari, where they choose tools.
 CLASS_KEYS = tuple("ASDFGHJKLQWERTUIP")
+#: Pressed before the key of a class, it means the class as many further as there are keys.
+MORE_KEY = "O"
+
+
+def class_key(index: int) -> str:
+    """Return what to press for the class with this index: ``"A"``, or ``"O A"`` after the last.
+
+    Empty beyond twice as many classes as there are keys; no label can hold so many.
+    """
+    row, column = divmod(index, len(CLASS_KEYS))
+    return ("", f"{MORE_KEY} ")[row] + CLASS_KEYS[column] if row < 2 else ""
 
 
 class KeyBinder:

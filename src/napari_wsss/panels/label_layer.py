@@ -27,8 +27,8 @@ _MOST_PX, _LEAST_PX, _TEXTURE_PX = 32, 2, 4096
 #: Values of the drawing beside class index + 1: left out, corners of patches, and the two
 #: lines of the frame, of which one shows on any tissue.
 _OUT, _LINE, _DARK, _BRIGHT = 251, 252, 253, 254
-#: Changes of up to so many patches are drawn one by one.
-_FEW = 1024
+#: Changes of up to so many patches are drawn alone, and of so few each for itself.
+_FEW, _APART = 1024, 8
 _COLORS: dict[int | None, str] = {
     _OUT: "#303030",
     _LINE: "#000000a0",
@@ -237,6 +237,12 @@ class GridLayer:
 
     def _redraw_few(self, cells: NDArray[np.int64]) -> None:
         """Send only the pixels of a few patches to the screen, not the whole texture."""
+        if 1 < len(cells) <= _APART:
+            # napari sends the rectangle around what changed: for the patch that was current
+            # and one picked at random that may be all of it.
+            for cell in cells:
+                self._redraw_few(np.array([cell]))
+            return
         if not len(cells):
             return
         q, within = self._q, np.arange(self._q)
