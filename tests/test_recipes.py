@@ -26,6 +26,8 @@ def test_the_stages_of_a_recipe_fit_together(name):
     found = recipe(name)
     if found.pseudo_masks.method == "heads":
         assert found.classifier.deep_supervision
+    if found.pseudo_masks.method == "joint":
+        assert found.classifier.joint_head
     assert found.classifier.encoder.name == found.segmenter.encoder.name
     assert type(found).from_dict(found.model_dump(mode="json")) == found
 

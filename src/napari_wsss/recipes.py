@@ -12,6 +12,7 @@ from pydantic import Field
 from napari_wsss.errors import SettingsError
 from napari_wsss.settings import (
     ClassifierSettings,
+    NoiseSettings,
     PDASettings,
     PseudoMaskSettings,
     SegmenterSettings,
@@ -69,10 +70,12 @@ _MLPS = Recipe(
 
 _DEFAULT = Recipe(
     title="What measured best (benchmarks/accuracy.md)",
-    classifier=_MLPS.classifier,
-    pseudo_masks=_MLPS.pseudo_masks,
-    segmenter=_MLPS.segmenter.changed(
-        teacher=TeacherSettings(decay=0.97, relabel_from=0.35, align=0.7), choose_by="last"
+    classifier=ClassifierSettings(deep_supervision=True, joint_head=True, joint_loss="pixels"),
+    pseudo_masks=PseudoMaskSettings(method="joint", certainty=0.8),
+    segmenter=SegmenterSettings(
+        noise=NoiseSettings(absent_weight=1.0),
+        teacher=TeacherSettings(decay=0.97, relabel_from=0.35, align=0.7),
+        choose_by="last",
     ),
 )
 

@@ -12,7 +12,6 @@ from napari_wsss.evaluation import ConfusionMatrix, scores
 from napari_wsss.inference import Engine, image_logits
 from napari_wsss.patches import report
 from napari_wsss.recipes import recipe
-from napari_wsss.settings import PseudoMaskSettings
 from napari_wsss.training import train_classifier, train_segmenter
 
 LEARNS = {
@@ -21,8 +20,9 @@ LEARNS = {
     "batch_size": 8,
     "optimiser": {"encoder_lr": 3e-3, "head_lr": 1e-2, "freeze_batch_norm": False},
 }
-#: What recipe 'default' does about masks that may be wrong.
-ROBUST = recipe("default").segmenter.model_dump(include={"noise", "teacher", "choose_by"})
+RECIPE = recipe("default")
+HEADS = RECIPE.classifier.model_dump(include={"deep_supervision", "joint_head", "joint_loss"})
+ROBUST = RECIPE.segmenter.model_dump(include={"noise", "teacher", "choose_by"})
 
 
 @pytest.fixture
@@ -32,10 +32,10 @@ def weakly_trained(tmp_path, classifier_settings, segmenter_settings):
     def train(patches):
         blind = replace(patches, masks=None)
         classifier = train_classifier(
-            blind, tmp_path / "c.safetensors", classifier_settings(**LEARNS)
+            blind, tmp_path / "c.safetensors", classifier_settings(**LEARNS, **HEADS)
         )
         pseudo = generate_pseudo_masks(
-            blind, classifier, tmp_path / "pseudo", PseudoMaskSettings(glass="tissue")
+            blind, classifier, tmp_path / "pseudo", RECIPE.pseudo_masks.changed(glass="tissue")
         )
         model = train_segmenter(
             blind, pseudo, tmp_path / "s.safetensors", segmenter_settings(**LEARNS, **ROBUST)
