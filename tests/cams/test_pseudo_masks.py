@@ -50,6 +50,21 @@ def test_masks_hold_only_classes_of_the_label(make_classifier, patches, out, met
     assert several >= 2  # the maps do decide
 
 
+def test_the_joint_head_writes_one_mask_and_how_certain_it_is(make_classifier, patches, out):
+    model = make_classifier(
+        name="tf_efficientnet_lite0", weights="packaged", joint_head=16, depths=[-3, -2, -1]
+    )
+    settings = PseudoMaskSettings(method="joint", glass="tissue")
+    masks = generate_pseudo_masks(patches, model, out, settings)
+    assert masks.depths == 1
+    assert not (out / "depth-2").exists()
+    for name, row in zip(patches.names, patches.labels, strict=True):
+        found, certainty = masks.targets(name), masks.agreement(name)
+        assert set(np.unique(found)) <= set(np.flatnonzero(row))
+        assert certainty.min() >= 1 / row.sum() - 0.005
+        assert (certainty == 1).all() == (row.sum() == 1)
+
+
 def test_absent_classes_lose_even_to_maps_of_nothing(classifier, patches, out):
     for head in classifier.heads:
         torch.nn.init.zeros_(head.weight)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_wsss.cams.explanation import Explanation
 from napari_wsss.cams.maps import fuse, scaled
-from napari_wsss.cams.masks import MaskNetwork, agreement, masks_from_maps
+from napari_wsss.cams.masks import MaskNetwork, masks_from_maps
 from napari_wsss.errors import DataError
 from napari_wsss.jobs import CancelToken, Event, Job, Progress, run_job
 from napari_wsss.models import Classifier
@@ -140,9 +140,11 @@ class Explainer:
         if label.sum() == 1:
             masks = np.full((len(shown), *image.shape[:2]), label.argmax(), np.uint8)
             strength = np.ones(masks.shape, np.float32)
+            certainty = np.full(image.shape[:2], 255, np.uint8)
         else:
             (written,) = network.masks([name], [image], label[None])
             masks = np.concatenate([written.masks, fused_mask])
+            certainty = written.certainty
             strength = np.stack(
                 [
                     np.take_along_axis(m, w[None].astype(np.intp), 0)[0]
@@ -158,7 +160,7 @@ class Explainer:
             np.stack(shown),
             masks,
             strength,
-            agreement(masks[:-1]).astype(np.float32) / np.float32(255),
+            certainty.astype(np.float32) / np.float32(255),
             self._glass(image, glass),
         )
 

@@ -46,7 +46,8 @@ class Explanation:
         (D + 1, H, W) float32: the winner's map; 1 everywhere if the label has one class only,
         which needs no map.
     agreement
-        (H, W) float32: share of the depths that agree with the deepest.
+        (H, W) float32: share of the depths that agree with the deepest; of the joint head, the
+        probability of the winner among the label's classes.
     glass
         (H, W) bool: pixels that are no tissue, and no class.
     """

@@ -41,8 +41,8 @@ def pseudo_mask_quality(
     dict
         ``depths``: mean IoU of every depth over all patches and over multi-label patches
         (single-label ones are right by construction); ``agreeing``: the deepest mask on
-        the pixels where all depths agree, with their share; ``kept_share``: labelled
-        pixels that the pseudo masks keep. All fractions.
+        the pixels that are wholly certain (all depths agree), with their share;
+        ``kept_share``: labelled pixels that the pseudo masks keep. All fractions.
 
     Raises
     ------

@@ -1,8 +1,9 @@
 """Pseudo masks on disk: a folder of PNG files that any viewer opens.
 
 ``depth-1/`` ... ``depth-D/`` (shallow to deep) hold class indices as palette images in the
-classes' colours, 255 where a pixel is no class; ``agreement/`` holds the share of depths
-that agree with the deepest, times 255; ``classes.toml`` describes the values;
+classes' colours, 255 where a pixel is no class; ``agreement/`` holds how certain each pixel is,
+times 255: the share of depths that agree with the deepest, or the joint head's probability;
+``classes.toml`` describes the values;
 ``pseudo_masks.json`` says how they were made and whether they are complete.
 """
 
@@ -86,7 +87,11 @@ class PseudoMasks:
         return np.stack([self._read(f"depth-{d + 1}", name) for d in range(self.depths)])
 
     def agreement(self, name: str) -> NDArray[np.float32]:
-        """Return (H, W): the share of depths that agree with the deepest, 0 to 1."""
+        """Return (H, W), 0 to 1: how certain each pixel is.
+
+        It is the share of depths that agree with the deepest or, of masks of the joint head,
+        the probability of the class among those of the label.
+        """
         return self._read("agreement", name).astype(np.float32) / np.float32(255)
 
     def has(self, name: str) -> bool:
