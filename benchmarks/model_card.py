@@ -33,7 +33,6 @@ def card(name: str, info: ModelInfo, measured: Mapping[str, Any], plan: Mapping[
         f"| {percent(oracle['iou'][k])} |"
         for k in gate["iou"]
     )
-    doubt = measured.get("uncertainty", {})
     return TEMPLATE.read_text(encoding="utf-8").format(
         name=name,
         classes=", ".join(info.class_table.names),
@@ -48,10 +47,7 @@ def card(name: str, info: ModelInfo, measured: Mapping[str, Any], plan: Mapping[
         accuracy=percent(gate["accuracy"]),
         accuracy_oracle=percent(oracle["accuracy"]),
         rows=rows,
-        ece=number(doubt.get("ece")),
-        aurc=number(doubt.get("aurc")),
-        chance=number(doubt.get("aurc_chance")),
-        tenth=percent(doubt.get("errors_in_most_uncertain_tenth")),
+        uncertainty=uncertainty(measured.get("uncertainty")),
         seed=info.seed,
         version=info.package_version,
     )
@@ -61,8 +57,16 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
-def number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def uncertainty(found: Mapping[str, Any] | None) -> str:
+    """Return the paragraph about the uncertainty; none if it was not measured."""
+    if found is None:
+        return ""
+    return (
+        f"Uncertainty: the area under the curve of risk against coverage is {found['aurc']:.3f}, "
+        f"where an order by\nchance has {found['aurc_chance']:.3f}; the most uncertain tenth of "
+        f"the pixels holds {percent(found['errors_in_most_uncertain_tenth'])} of the errors.\n"
+        f"The expected calibration error is {found['ece']:.3f}.\n\n"
+    )
 
 
 def ends(interval: list[float | None]) -> str:

@@ -12,8 +12,9 @@ one), and no mask is read while training, choosing the epoch or calibrating. Two
 - *shipped*: one model from all images, in half precision, with the card and the entry of the
   registry. Its own accuracy is not known; that of the measured models is what the card says.
 
-Interrupt it at any time: finished parts are kept, an unfinished training goes on from its
-last epoch. Several --work folders can be filled side by side.
+Where ``accuracy.py`` has measured the recipe already, ``--accuracy`` takes its results file and
+no further models are trained. Interrupt it at any time: finished parts are kept, an unfinished
+training goes on from its last epoch.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ from pathlib import Path
 import numpy as np
 import tomli_w
 import torch
-from accuracy import folds_of
+from accuracy import FOLDS, folds_of
 from accuracy_rows import MIN_SHARE, PLAN, SETS, SIZE_PX
+from accuracy_table import Results
 from model_card import card
 
 import napari_wsss as wsss
+from napari_wsss.errors import DataError
 from napari_wsss.evaluation import Evaluation, Reliability, ReliabilityCounts
 from napari_wsss.jobs import EpochEnd, Log
 from napari_wsss.models import Segmenter, load_segmenter, save_model
@@ -39,7 +42,13 @@ from napari_wsss.patches import PatchSet, cut_patches
 from napari_wsss.recipes import recipe
 
 NAME = "lung-adenocarcinoma"
-DATA = SETS["wsss4luad"]
+SET = "wsss4luad"
+DATA = SETS[SET]
+#: How the figures of the card were found.
+HOW = (
+    "Measured on all {images} images by {folds} models of the same recipe, each of which was "
+    "trained without the images it is tested on."
+)
 #: The set has no exact µm/px: 10x, which is about 1.
 MPP = 1.0
 #: First lines of the registry.
@@ -59,14 +68,35 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder of what is made")
     parser.add_argument("--out", type=Path, required=True, help="folder of shipped models")
+    parser.add_argument("--accuracy", type=Path, help="results file of accuracy.py")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     folds = folds_of(DATA, args.data)
-    measured = measure(folds, args.data, args.work, args.seed)
     everything = [path for fold in folds for path in fold]
     # One image in ten is enough to choose the epoch and to calibrate.
     model = trained(everything, args.data, args.work / "all", args.seed, validation_share=0.1)
+    if args.accuracy is not None:
+        measured = from_accuracy(args.accuracy)
+    else:
+        measured = measure(folds, args.data, args.work, args.seed)
     ship(model, measured, args.out, PLAN)
+
+
+def from_accuracy(file: Path, row: str = "default") -> dict:
+    """Return what the accuracy benchmark found, as `Evaluation.to_dict`: all folds, one seed."""
+    results = Results.read(file)
+    seeds = results.seeds(SET, row, [str(fold) for fold in range(FOLDS)])
+    if not seeds:
+        raise SystemExit(f"{file} does not hold all folds of {SET}, row {row}, of any seed.")
+    (first, places), others = next(iter(seeds.items())), list(seeds)[1:]
+    mious = ", ".join(f"{100 * results.miou(seeds[seed]):.1f}" for seed in others)
+    also = f" Mean IoU of other seeds: {mious} %." if others else ""
+    counts = {p: results.counts(places, p) for p in ("predicted_gate", "oracle_labels")}
+    how = HOW.format(images=len(counts["predicted_gate"]), folds=FOLDS)
+    evaluation = Evaluation.from_counts(
+        counts, DATA.classes, conditions={"how": how + also, "seed": int(first)}
+    )
+    return evaluation.to_dict()
 
 
 def measure(folds: Sequence[Sequence[Path]], data: Path, work: Path, seed: int) -> dict:
@@ -85,14 +115,11 @@ def measure(folds: Sequence[Sequence[Path]], data: Path, work: Path, seed: int) 
                 rows.append(found[name].matrix.counts)
             reliability.append(counts_of(found.reliability))
             print(f"fold {number}, {image.stem}: {found['predicted_gate'].scores.accuracy:.3f}")
+    how = HOW.format(images=sum(map(len, folds)), folds=len(folds))
     evaluation = Evaluation.from_counts(
         {name: np.stack(rows) for name, rows in counts.items()},
         DATA.classes,
-        conditions={
-            "how": f"Measured on all {sum(map(len, folds))} images by {len(folds)} models of the "
-            "same recipe, each of which was trained without the images it is tested on.",
-            "seed": seed,
-        },
+        conditions={"how": how, "seed": seed},
         reliability=Reliability.from_counts(reliability, seed=seed),
         seed=seed,
     )
@@ -123,9 +150,9 @@ def trained(images: Sequence[Path], data: Path, work: Path, seed: int, **changes
         classifier = wsss.train_classifier(
             patches, first, settings.classifier.changed(**plan), on_event=show
         )
-    if (work / "pseudo" / "pseudo_masks.json").exists():
+    try:
         pseudo = wsss.PseudoMasks(work / "pseudo")
-    else:
+    except DataError:  # not there, or not finished
         pseudo = wsss.generate_pseudo_masks(
             patches, classifier, work / "pseudo", settings.pseudo_masks
         )

@@ -9,7 +9,14 @@ from PIL import Image
 
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import DataError, OutputError
-from napari_wsss.evaluation import Curve, Evaluation, Example, write_report
+from napari_wsss.evaluation import (
+    Curve,
+    Evaluation,
+    Example,
+    Reliability,
+    ReliabilityCounts,
+    write_report,
+)
 from napari_wsss.evaluation.figures import MAX_SIDE_PX, panel_uri, picture_uri
 
 CLASSES = ClassTable.from_names(["tumour", "stroma"])
@@ -51,10 +58,15 @@ def _decode(uri):
 def page(tmp_path):
     counts = np.array([[[8, 2, 0], [1, 7, 2]]] * 3)
     perfect = np.array([[[10, 0, 0], [0, 10, 0]]] * 3)
-    evaluation = Evaluation.from_counts(
-        {"predicted_gate": counts, "oracle_labels": perfect}, CLASSES, bootstrap=20
-    )
     rng = np.random.default_rng(0)
+    truth, prediction = rng.integers(0, 2, (2, 30, 40), np.uint8)
+    doubt = ReliabilityCounts().update(truth, prediction, *rng.random((2, 30, 40)))
+    evaluation = Evaluation.from_counts(
+        {"predicted_gate": counts, "oracle_labels": perfect},
+        CLASSES,
+        reliability=Reliability.from_counts([doubt], temperature=1.25),
+        bootstrap=20,
+    )
     image = rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)
     example = Example(
         "a <b> & c.png",
@@ -101,6 +113,8 @@ def test_page_shows_text_as_text_and_all_numbers(page):
     assert "First." in page.text
     for caption in ("Truth", "CAM", "Picture", "Predicted gate", "Oracle labels", "seed"):
         assert caption in page.text
+    assert "Expected calibration error" in page.text
+    assert "1.250" in page.text
     # IoU of tumour 8/11, of stroma 7/12, and the column of pixels without a class
     assert "0.727" in page.text
     assert "0.583" in page.text

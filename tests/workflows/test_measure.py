@@ -17,8 +17,8 @@ from napari_wsss.workflows.measure import predict_image
 class Oracle:
     """Stands in for the network: bright pixels are 'right', with a wrong gate."""
 
-    def __init__(self, allowed: tuple[bool, bool]):
-        self.allowed = allowed
+    def __init__(self, allowed: tuple[bool, bool], temperature: float = 1.0):
+        self.allowed, self.temperature = allowed, temperature
 
     def __call__(self, engine, image, patch_size_px, model_mpp, mpp=None):
         # A box of 5 x 5 removes the noise of the pictures.
@@ -27,7 +27,7 @@ class Oracle:
         bright = uniform_filter(image.mean(2), 5) > 130
         logits = np.stack([~bright, bright]).astype(np.float32)
         allowed = np.broadcast_to(np.array(self.allowed)[:, None, None], logits.shape)
-        return BlockPrediction(logits, allowed)
+        return BlockPrediction(logits, allowed, temperature=self.temperature)
 
 
 def test_perfect_network_scores_near_one_under_both_protocols(monkeypatch, segmenter, pictures):
@@ -45,6 +45,28 @@ def test_protocols_stay_apart(monkeypatch, segmenter, pictures):
     found = evaluate(segmenter, *pictures)
     assert found["predicted_gate"].scores.iou["right"] == 0
     assert found["oracle_labels"].scores.miou > 0.95
+
+
+def test_uncertainty_is_measured(monkeypatch, segmenter, pictures):
+    plain, bold = (Oracle((True, True), temperature) for temperature in (1.0, 0.1))
+    monkeypatch.setattr("napari_wsss.workflows.measure.predict_image", plain)
+    first = evaluate(segmenter, *pictures)
+    monkeypatch.setattr("napari_wsss.workflows.measure.predict_image", bold)
+    second = evaluate(segmenter, *pictures)
+    # The stand-in is right nearly everywhere but says so with probability 0.73 only.
+    assert first.reliability.ece > 0.2 > second.reliability.ece
+    assert first["predicted_gate"].scores == second["predicted_gate"].scores
+    assert first.to_dict()["uncertainty"]["temperature"] == 1
+
+
+def test_the_temperature_of_the_model_is_used(segmenter, pictures):
+    first = evaluate(segmenter, *pictures, settings=EvaluationSettings(bootstrap=0))
+    segmenter.info = segmenter.info.model_copy(update={"temperature": 3.0})
+    second = evaluate(segmenter, *pictures, settings=EvaluationSettings(bootstrap=0))
+    assert second.reliability.temperature == 3
+    steps = [r.reliability.ranked[:, 0] @ np.arange(255) for r in (first, second)]
+    assert steps[1] > steps[0]  # less sure everywhere
+    assert first["predicted_gate"].scores == second["predicted_gate"].scores
 
 
 def test_ignored_pixels_do_not_count(monkeypatch, segmenter, pictures):

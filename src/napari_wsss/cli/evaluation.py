@@ -97,7 +97,7 @@ def evaluate(
     inference = validated(InferenceSettings, inner, settings)
     evaluation_settings = validated(EvaluationSettings, values, settings)
     from napari_wsss.classes import ClassTable
-    from napari_wsss.cli.tables import evaluation_tables
+    from napari_wsss.cli.tables import evaluation_tables, uncertainty_table
     from napari_wsss.files import check_absent
     from napari_wsss.models import load_model
     from napari_wsss.workflows import evaluate_job, report_evaluation
@@ -121,6 +121,7 @@ def evaluate(
     terminal.say(
         f"{found['conditions']['images']} images; in brackets 95 % intervals over the images",
         *evaluation_tables(found),
+        uncertainty_table(found["uncertainty"]),
     )
     terminal.summary({**found, "inputs": {"model": model, "images": images, "masks": masks}})
     if report is not None:

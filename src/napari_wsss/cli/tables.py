@@ -17,6 +17,7 @@ __all__ = [
     "pairs_table",
     "quality_table",
     "rows_table",
+    "uncertainty_table",
 ]
 
 _PROTOCOLS = {"predicted_gate": "predicted gate", "oracle_labels": "oracle labels"}
@@ -43,6 +44,25 @@ def evaluation_tables(evaluation: Mapping[str, Any]) -> tuple[Table, Table]:
         cells = [with_interval(r["iou"][name], r["iou_interval95"][name]) for r in results]
         per_class.add_row(Text(name), *cells, f"{pixels:,}")
     return overall, per_class
+
+
+def uncertainty_table(found: Mapping[str, Any]) -> Table:
+    """Return how far the uncertainty can be trusted.
+
+    Parameters
+    ----------
+    found
+        `Reliability.to_dict`.
+    """
+    table = _table("Uncertainty, predicted gate", "value", "by chance", "at best")
+    tenth = fraction(found["errors_in_most_uncertain_tenth"])
+    table.add_row("errors in the most uncertain tenth of the pixels", tenth, "10.0%", "")
+    aurc = with_interval(found["aurc"], found["aurc_interval95"])
+    bounds = fraction(found["aurc_chance"]), fraction(found["aurc_best"])
+    table.add_row("risk against coverage (AURC)", aurc, *bounds)
+    ece = with_interval(found["ece"], found["ece_interval95"])
+    table.add_row("expected calibration error", ece, "", "0.0%")
+    return table
 
 
 def metrics_table(metrics: Mapping[str, float]) -> Table:

@@ -14,7 +14,7 @@ from napari_wsss.classes import ClassTable
 from napari_wsss.errors import DataError
 from napari_wsss.evaluation.render import colorize, heatmap
 
-__all__ = ["curve_uri", "panel_uri", "picture_uri"]
+__all__ = ["curve_uri", "data_uri", "panel_uri", "picture_uri"]
 
 #: Longest side of a picture in a report, in pixels; larger ones are reduced.
 MAX_SIDE_PX = 768
@@ -74,9 +74,9 @@ def picture_uri(picture: NDArray[np.uint8], flat: bool = False) -> str:
     buffer = io.BytesIO()
     if flat:
         image.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-        return _uri("image/png", buffer)
+        return data_uri("image/png", buffer)
     image.save(buffer, "JPEG", quality=88)
-    return _uri("image/jpeg", buffer)
+    return data_uri("image/jpeg", buffer)
 
 
 def curve_uri(series: Mapping[str, Sequence[float]], x_label: str, theme: str) -> str:
@@ -122,8 +122,9 @@ def curve_uri(series: Mapping[str, Sequence[float]], x_label: str, theme: str) -
     FigureCanvasAgg(figure).print_figure(
         buffer, format="png", dpi=200, facecolor="none", metadata={"Software": None}
     )
-    return _uri("image/png", buffer)
+    return data_uri("image/png", buffer)
 
 
-def _uri(kind: str, buffer: io.BytesIO) -> str:
+def data_uri(kind: str, buffer: io.BytesIO) -> str:
+    """Return the data URI of a file in memory, of the MIME type `kind`."""
     return f"data:{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

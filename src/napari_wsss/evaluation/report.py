@@ -16,7 +16,9 @@ from napari_wsss.classes import ClassTable
 from napari_wsss.errors import DataError
 from napari_wsss.evaluation.figures import curve_uri, panel_uri, picture_uri
 from napari_wsss.evaluation.protocols import Evaluation, Protocol, ProtocolResult
+from napari_wsss.evaluation.reliability_figure import reliability_uri
 from napari_wsss.evaluation.render import legend
+from napari_wsss.evaluation.uncertainty import Reliability
 from napari_wsss.files import atomic_write
 
 __all__ = ["Curve", "Example", "write_report"]
@@ -191,6 +193,30 @@ def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
             }
             for c in evaluation.classes.classes
         ],
+        "reliability": _reliability(evaluation.reliability),
+    }
+
+
+def _reliability(found: Reliability | None) -> dict[str, Any] | None:
+    """Return what the template shows of the uncertainty; None if it was not measured."""
+    if found is None or math.isnan(found.aurc):
+        return None
+    numbers = {
+        "Errors among the most uncertain tenth of the pixels": found.errors_found(),
+        "Area under risk against coverage (AURC)": found.aurc,
+        "AURC of an order by chance": found.error_rate,
+        "AURC of the best order": found.aurc_best,
+        "Expected calibration error": found.ece,
+        "Temperature of the model": found.temperature,
+    }
+    return {
+        "numbers": numbers,
+        "intervals": {
+            "Area under risk against coverage (AURC)": found.aurc_interval95,
+            "Expected calibration error": found.ece_interval95,
+        },
+        "light": reliability_uri(found, "light"),
+        "dark": reliability_uri(found, "dark"),
     }
 
 

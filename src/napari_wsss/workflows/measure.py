@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import DataError, ModelError, listed
-from napari_wsss.evaluation import ConfusionMatrix, Evaluation
+from napari_wsss.evaluation import (
+    ConfusionMatrix,
+    Evaluation,
+    Reliability,
+    ReliabilityCounts,
+)
 from napari_wsss.inference import BlockPrediction, Engine, image_logits
 from napari_wsss.inference.gate import allowed_by_labels
 from napari_wsss.jobs import CancelToken, Event, Job, Log, Progress, run_job
@@ -65,7 +70,8 @@ def evaluate(
     Returns
     -------
     Evaluation
-        Metrics from one confusion matrix per protocol, with bootstrap intervals over images.
+        Metrics from one confusion matrix per protocol, with bootstrap intervals over images,
+        and how far uncertainty and probabilities can be trusted (with the predicted gate).
 
     Raises
     ------
@@ -113,6 +119,7 @@ def evaluate_job(
         yield Log(f"The images are taken to be at the model's resolution ({known})")
     k = len(classes)
     counts: dict[str, list[NDArray[np.int64]]] = {"predicted_gate": [], "oracle_labels": []}
+    reliability: list[ReliabilityCounts] = []
     unlisted: dict[int, int] = {}
     for done, pair in enumerate(pairs, 1):
         cancel.raise_if_cancelled()
@@ -126,6 +133,7 @@ def evaluate_job(
             matrix = ConfusionMatrix(k)
             matrix.update(truth, prediction.labels(allowed))
             counts[name].append(matrix.counts)
+        reliability.append(_reliability(truth, prediction))
         yield Progress("Evaluation", done, len(pairs))
     if unlisted:
         text = ", ".join(f"{v} ({n} px)" for v, n in sorted(unlisted.items()))
@@ -149,9 +157,22 @@ def evaluate_job(
         {name: np.stack(rows) for name, rows in counts.items()},
         classes,
         conditions=conditions,
+        reliability=Reliability.from_counts(
+            reliability,
+            temperature=model.info.temperature,
+            bootstrap=settings.bootstrap,
+            seed=settings.seed,
+        ),
         bootstrap=settings.bootstrap,
         seed=settings.seed,
     )
+
+
+def _reliability(truth: NDArray[np.uint8], prediction: BlockPrediction) -> ReliabilityCounts:
+    """Return what an image says of the uncertainty layer, and of probabilities after the gate."""
+    labels = prediction.labels()
+    p = np.take_along_axis(prediction.probabilities(), labels[None].astype(np.int64), 0)[0]
+    return ReliabilityCounts().update(truth, labels, prediction.uncertainty(), p)
 
 
 def matched(images: Files, masks: Files) -> list[Pair]:
@@ -196,9 +217,9 @@ def predict_image(
     size = image.shape[:2]
     logits = _resized(small.logits, size, "bilinear")
     if small.allowed is None:
-        return BlockPrediction(logits, None)
+        return BlockPrediction(logits, None, temperature=small.temperature)
     allowed = _resized(small.allowed.astype(np.float32), size, "nearest") > 0.5
-    return BlockPrediction(logits, allowed)
+    return BlockPrediction(logits, allowed, temperature=small.temperature)
 
 
 def _resized(values: NDArray[np.float32], size: tuple[int, ...], mode: str) -> NDArray[np.float32]:

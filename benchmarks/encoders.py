@@ -1,0 +1,174 @@
+"""Encoders, decoders, depth and output stride beside each other, with the same budget.
+
+    python benchmarks/encoders.py --data FOLDER --out benchmark-output --table encoders.md
+
+Set, patches, fold, budget and stages are those of ``accuracy.py``, with which finished stages
+are shared: each arm trains both phases from patch labels on one half of the images and is
+measured on the other. Arms that differ in the segmenter only share classifier and pseudo
+masks. Masks measure, and choose nothing. Interrupt it at any time; finished stages are kept.
+
+Beside accuracy stand what an arm costs: weights, and seconds for a megapixel of a slide with
+one thread (blocks of 1024 px, gate on), which decide as much for a user.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accuracy import Bench, Stages
+from accuracy_rows import PLAN, SETS, Row
+
+from napari_wsss.errors import WsssError
+from napari_wsss.evaluation import ConfusionMatrix, scores
+from napari_wsss.evaluation.bootstrap import bootstrap_interval
+from napari_wsss.files import write_atomic
+from napari_wsss.inference import Engine, image_logits
+from napari_wsss.models import WsssModel
+from napari_wsss.settings import InferenceSettings
+
+BASE = "default"
+
+
+def _row(title: str, encoder: Mapping[str, Any] | None = None, **segmenter: Any) -> Row:
+    """Return an arm: an encoder for both phases, and changes of the segmenter."""
+    both = {} if encoder is None else {"encoder": dict(encoder)}
+    return Row(title, base=BASE, classifier=both, segmenter={**both, **segmenter})
+
+
+ARMS: Mapping[str, Row] = {
+    "lite0": _row("Lite0, U-Net on 4 stages, stride 16 (default)"),
+    "lite0-5": _row("Lite0, U-Net on 5 stages", encoder_stages=5),
+    "lite0-3": _row("Lite0, U-Net on 3 stages", encoder_stages=3),
+    "lite0-s32": _row("Lite0, output stride 32", {"output_stride": 32}),
+    "lite0-dlv3": _row("Lite0, DeepLabV3+ (not exact under tiling)", decoder="deeplabv3plus"),
+    "lite1": _row("Lite1, U-Net on 4 stages", {"name": "tf_efficientnet_lite1"}),
+    "lite2": _row("Lite2, U-Net on 4 stages", {"name": "tf_efficientnet_lite2"}),
+    # No weights of it can be installed, so it begins from nothing; for parity of the code only.
+    "resnet38": _row(
+        "ResNet-38 from random weights, DeepLabV3+ at stride 8",
+        {"name": "resnet38d", "weights": "random", "output_stride": 8},
+        decoder="deeplabv3plus",
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("benchmark-output"))
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=["wsss4luad"])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS)[:-1])
+    parser.add_argument("--folds", nargs="+", default=["0"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--table", type=Path, help="Markdown file to write")
+    args = parser.parse_args()
+    file = args.out / "encoders.json"
+    results = json.loads(file.read_text()) if file.exists() else {}
+    for seed in args.seeds:
+        for fold in args.folds:
+            for name in args.sets:
+                bench = Bench(name, fold, seed, args.data, None, args.out)
+                for key in args.arms:
+                    place = f"{name}/{fold}/{seed}/{key}"
+                    if place in results:
+                        continue
+                    print(f"{place} ...", flush=True)
+                    try:
+                        results[place] = run(bench, ARMS[key])
+                    except WsssError as error:  # weights that are not installed, say
+                        print(f"{place}: left out: {error}", flush=True)
+                        continue
+                    args.out.mkdir(parents=True, exist_ok=True)
+                    write_atomic(file, json.dumps(results, indent=1).encode())
+    table = render(results)
+    print(table)
+    if args.table:
+        args.table.write_text(table, encoding="utf-8")
+
+
+def run(bench: Bench, row: Row) -> dict[str, Any]:
+    """Train one arm and return what it reaches and costs."""
+    stages = Stages(bench.out / bench.name, bench.patches(), row, bench.seed)
+    found: Any = None
+    seconds, of_labels = 0.0, None
+    for stage in stages.made():
+        stages.folder(stage).mkdir(parents=True, exist_ok=True)
+        found, spent = stages.make(stage, found)
+        seconds += spent["processor"]
+        if stage.kind == "classifier":
+            of_labels = found.info.metrics.get("map")
+    return {
+        "counts": bench.measure(found, row)["predicted_gate"],
+        "label_map": of_labels,
+        "train_seconds": seconds,
+        "weights": sum(p.numel() for p in found.parameters()),
+        "seconds_per_mp": speed(found),
+        "exact": Engine(found).exact,
+    }
+
+
+def speed(model: WsssModel, side: int = 1024, runs: int = 3) -> float:
+    """Return seconds per megapixel of input, the median of a few runs after one to warm up."""
+    torch.set_num_threads(1)
+    engine = Engine(model, InferenceSettings(precision="fp32", block_px=1024), device="cpu")
+    image = np.random.default_rng(0).integers(0, 255, (side, side, 3), np.uint8)
+    times = []
+    for _ in range(runs + 1):
+        began = time.process_time()
+        image_logits(engine, image, model.info.patch_size_px)
+        times.append(time.process_time() - began)
+    return statistics.median(times[1:]) / (side**2 / 1e6)
+
+
+def render(results: Mapping[str, Any]) -> str:
+    """Return the table in Markdown; several seeds and folds of an arm are counted together."""
+    lines = [
+        "| set | arm | mIoU | 95 % interval over images | held-out labels, mean AP | exact tiles "
+        "| weights (M) | training (min of processor) | s/MP, one thread |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in SETS:
+        k = len(SETS[name].classes)
+        for key, row in ARMS.items():
+            found = [
+                v
+                for place, v in sorted(results.items())
+                if place.startswith(f"{name}/") and place.endswith(f"/{key}")
+            ]
+            if not found:
+                continue
+            counts = np.concatenate(
+                [np.array(f["counts"], np.int64).reshape(-1, k, k + 1) for f in found]
+            )
+            miou = scores(ConfusionMatrix.from_counts(counts.sum(0))).miou
+            low, high = bootstrap_interval(counts)
+            of_labels = statistics.mean(f["label_map"] for f in found)
+            lines.append(
+                f"| {name} | {row.title} | {100 * miou:.1f} | {100 * low:.1f} to {100 * high:.1f} "
+                f"| {of_labels:.3f} | {'yes' if found[0]['exact'] else 'no'} "
+                f"| {found[0]['weights'] / 1e6:.1f} "
+                f"| {statistics.mean(f['train_seconds'] for f in found) / 60:.1f} "
+                f"| {statistics.mean(f['seconds_per_mp'] for f in found):.2f} |"
+            )
+    runs = sorted({place.rsplit("/", 1)[0] for place in results})
+    lines += [
+        "",
+        f"{PLAN['epochs']} epochs of {PLAN['steps_per_epoch']} steps in each phase; set, fold and "
+        f"seed: {', '.join(runs) or 'none'}; Python {platform.python_version()}, torch "
+        f"{torch.__version__}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
