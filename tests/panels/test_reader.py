@@ -237,12 +237,13 @@ def test_a_correction_that_was_cut_off_is_finished(tmp_path):
     assert json.loads((path / "run.json").read_text())["corrections"] == [{"pixels": 3}]
 
 
-def test_slides_open_without_torch(tmp_path, pixels):
+def test_slides_and_results_open_without_torch(tmp_path, pixels):
     """It would hold the viewer up for seconds."""
-    slide = write_tiff(tmp_path / "a.tif", pixels, mpp=0.5)
+    slide = str(write_tiff(tmp_path / "a.tif", pixels, mpp=0.5))
+    segmented = str(result(tmp_path / "a.ome.zarr"))
     code = (
         "import sys; from napari_wsss.panels.reader import read; "
-        f"assert read({str(slide)!r}); assert 'torch' not in sys.modules"
+        f"assert read({slide!r}) and read({segmented!r}); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
