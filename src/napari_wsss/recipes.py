@@ -12,7 +12,6 @@ from pydantic import Field
 from napari_wsss.errors import SettingsError
 from napari_wsss.settings import (
     ClassifierSettings,
-    NoiseSettings,
     PDASettings,
     PseudoMaskSettings,
     SegmenterSettings,
@@ -73,7 +72,6 @@ _DEFAULT = Recipe(
     classifier=ClassifierSettings(deep_supervision=True, joint_head=True, joint_loss="pixels"),
     pseudo_masks=PseudoMaskSettings(method="joint", certainty=0.8),
     segmenter=SegmenterSettings(
-        noise=NoiseSettings(absent_weight=1.0),
         teacher=TeacherSettings(decay=0.97, relabel_from=0.35, align=0.7),
         choose_by="last",
     ),
