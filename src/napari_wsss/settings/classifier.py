@@ -1,0 +1,139 @@
+"""Phase 1: the classifier, and how its maps become pseudo masks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from napari_wsss.settings.base import Settings
+from napari_wsss.settings.network import TrainingSettings
+
+__all__ = ["JOINT_WIDTH", "ClassifierSettings", "PDASettings", "PseudoMaskSettings"]
+
+
+class PDASettings(Settings):
+    """Progressive Dropout Attention (Han et al. 2022, section 3.1)."""
+
+    enabled: bool = Field(True, description="Drop the most discriminative part of each CAM.")
+    warmup_epochs: int = Field(3, ge=0, description="Epochs before it begins (mu stays 1).")
+    sigma: float = Field(0.985, gt=0, le=1, description="Factor on mu per epoch after that.")
+    lower: float = Field(0.65, gt=0, le=1, description="Smallest mu.")
+
+
+#: Channels that the joint head reduces each depth to.
+JOINT_WIDTH = 64
+
+
+class ClassifierSettings(TrainingSettings):
+    """Phase 1: the multi-label classifier whose CAMs become pseudo masks."""
+
+    depths: tuple[int, ...] = Field(
+        (-3, -2, -1),
+        min_length=1,
+        description="Encoder stages that give maps, shallow to deep; -1 is the deepest.",
+    )
+    deep_supervision: bool = Field(
+        False, description="Train a class head at every depth (needed for 'heads' maps)."
+    )
+    joint_head: bool = Field(
+        False,
+        description="Train a class head on the joined features of all depths, at the resolution "
+        "of the shallowest (needed for 'joint' maps).",
+    )
+    joint_loss: Literal["pixels", "pooled"] = Field(
+        "pixels",
+        description="What the joint head learns: that every pixel has one of its patch's classes "
+        "and each of these is found somewhere ('pixels'), or as the other heads, by the mean of "
+        "its map ('pooled').",
+    )
+    found_weight: float = Field(
+        0.5,
+        ge=0,
+        le=10,
+        description="Weight of the second half of 'pixels': each class of a patch is found in it.",
+    )
+    mosaic_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of every batch that is put together from parts of two single-label "
+        "patches, so that the joint head sees borders whose place is known.",
+    )
+    pda: PDASettings = Field(PDASettings(), description="Progressive Dropout Attention.")
+    patience: int = Field(
+        8, ge=1, description="Stop after so many epochs without a better validation score."
+    )
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What a checkpoint says of the network, besides the encoder."""
+        common = {"depths": list(self.depths), "deep_supervision": self.deep_supervision}
+        # Left out where there is none, so that headers stay what they were.
+        return {**common, "joint_head": JOINT_WIDTH} if self.joint_head else common
+
+
+class PseudoMaskSettings(Settings):
+    """How maps become pseudo masks."""
+
+    method: Literal["gradcam", "heads", "joint"] = Field(
+        "gradcam",
+        description="'gradcam' at every depth, the class 'heads' of every depth, or the 'joint' "
+        "head of all depths, which gives one mask.",
+    )
+    flips: bool = Field(False, description="Average the maps over the four flips.")
+    scales: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = Field(
+        (1.0,),
+        min_length=1,
+        description="Average the maps over the patch enlarged or reduced by these factors.",
+    )
+    overlaps: bool = Field(
+        False,
+        description="Where patches overlap, a pixel can only have classes that all of them have. "
+        "Places are read from names that end in '_y00056_x00112', as 'patches from-masks' writes "
+        "them.",
+    )
+    refine_px: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Borders of the maps follow those of the image within so many pixels (guided "
+        "filter); 0 is off.",
+    )
+    certainty: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="In patches of several classes, pixels less certain than this stay without a "
+        "class: by the share of depths that agree with the deepest or, of the joint head, by the "
+        "probability among the label's classes; 0 keeps all.",
+    )
+    threshold: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="In patches of several classes, pixels whose strongest map is below this "
+        "share of its range stay without a class; 0 keeps all.",
+    )
+    glass: Literal["auto", "ignore", "tissue"] = Field(
+        "auto",
+        description="White pixels: left out ('ignore'), or tissue like the rest ('tissue', fat "
+        "in breast). 'auto' leaves them out if the class table ignores any mask value.",
+    )
+    glass_luminance: int = Field(
+        200, ge=0, le=255, description="Pixels brighter than this are glass."
+    )
+    glass_min_px: int = Field(
+        50, ge=0, description="Smaller bright components stay tissue (pixels)."
+    )
+    batch_size: int = Field(
+        16,
+        ge=1,
+        le=4096,
+        description="Patches per forward pass; halved by itself if memory runs out.",
+    )
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "fp32",
+        description="'fp32' gives the same masks on every machine; 'auto' takes the quicker bf16 "
+        "where the processor or GPU computes in it, and changes some pixels by rounding.",
+    )
