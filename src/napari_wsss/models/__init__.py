@@ -5,8 +5,9 @@ The names below load on first use, so that the registry can be read without load
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from napari_wsss.lazy import on_first_use
 
 if TYPE_CHECKING:
     from napari_wsss.models.base import DenseOutput, WsssModel
@@ -26,28 +27,6 @@ if TYPE_CHECKING:
     from napari_wsss.models.registering import add_model, remove_model
     from napari_wsss.models.registry import RegisteredModel, find_model, registered_models
     from napari_wsss.models.segmenter import Segmenter
-
-_HOMES = {
-    "Classifier": "classifier",
-    "DenseOutput": "base",
-    "Encoder": "encoder",
-    "ModelInfo": "info",
-    "RegisteredModel": "registry",
-    "Segmenter": "segmenter",
-    "WsssModel": "base",
-    "add_model": "registering",
-    "find_model": "registry",
-    "load_classifier": "checkpoint",
-    "load_model": "checkpoint",
-    "load_segmenter": "checkpoint",
-    "model_card": "cards",
-    "model_file": "fetching",
-    "read_info": "checkpoint",
-    "registered_models": "registry",
-    "remove_model": "registering",
-    "save_model": "checkpoint",
-    "weights_digest": "checkpoint",
-}
 
 __all__ = [
     "Classifier",
@@ -72,11 +51,25 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "base": ("DenseOutput", "WsssModel"),
+        "cards": ("model_card",),
+        "checkpoint": (
+            "load_classifier",
+            "load_model",
+            "load_segmenter",
+            "read_info",
+            "save_model",
+            "weights_digest",
+        ),
+        "classifier": ("Classifier",),
+        "encoder": ("Encoder",),
+        "fetching": ("model_file",),
+        "info": ("ModelInfo",),
+        "registering": ("add_model", "remove_model"),
+        "registry": ("RegisteredModel", "find_model", "registered_models"),
+        "segmenter": ("Segmenter",),
+    },
+)
