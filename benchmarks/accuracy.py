@@ -47,6 +47,7 @@ from napari_wsss.training.unlabelled import unlabelled
 from napari_wsss.workflows.measure import predict_image
 
 FOLDS = 2
+VERSION = 1
 ALL = "all"  #: trained on every image, tested on other ones
 
 
@@ -106,8 +107,7 @@ class Bench:
         patches = flipped(self.patches(), row.flipped, self.seed)
         stages = Stages(self.out / self.name, patches, row, self.seed)
         made = stages.made()
-        mark = f"{stages.folder(made[-1]).name}{'' if row.gate else ' no gate'}"
-        mark += " flips" if row.flips else ""
+        mark = stages.mark()
         if results.get(place, mark) is not None:
             return
         print(f"{place} ...", flush=True)
@@ -282,6 +282,22 @@ class Stages:
         stages.append(Stage("pseudo masks", settings.pseudo_masks, (self.folder(stages[0]).name,)))
         last = (self.folder(stages[1]).name, *besides)
         return [*stages, Stage("segmenter", settings.segmenter, last)]
+
+    def mark(self) -> str:
+        """Return what identifies a measurement, wherever its stages are kept.
+
+        Settings that are the defaults are left out, so that one which did not exist when a row
+        was measured does not call for measuring it again. Raise `VERSION` when a default
+        changes its meaning.
+        """
+        made = self.made()
+        parts = [
+            VERSION,
+            self.patches.fingerprint,
+            [(s.kind, s.settings.model_dump(mode="json", exclude_defaults=True)) for s in made],
+            [self.row.true_masks, self.row.unlabelled, self.row.gate, self.row.flips],
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def folder(self, stage: Stage) -> Path:
         """Return the folder of a stage: an earlier one of the same inputs, or a new one.

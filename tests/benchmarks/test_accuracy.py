@@ -64,6 +64,21 @@ def test_an_earlier_stage_counts_if_what_is_new_has_its_default():
     assert not accuracy._same({**there, "gone": 1}, wanted, defaults)
 
 
+def test_a_measurement_is_known_by_what_differs_from_the_defaults(tmp_path):
+    lines = ["path,a,b"]
+    for i in range(4):
+        Image.new("RGB", (16, 16)).save(tmp_path / f"{i}.png")
+        lines.append(f"{i}.png,1,{i % 2}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    patches = load_patches(tmp_path / "labels.csv")
+    keys = ("mlps", "mlps-no-gate", "mlps-flips", "gce", "full", "true-1", "cam")
+    marks = [accuracy.Stages(tmp_path / "out", patches, ROWS[key], 0).mark() for key in keys]
+    assert len(set(marks)) == len(keys)
+    again = accuracy.Stages(tmp_path / "elsewhere", patches, ROWS["mlps"], 0)
+    assert again.mark() == marks[0]
+    assert accuracy.Stages(tmp_path / "out", patches, ROWS["mlps"], 1).mark() != marks[0]
+
+
 def test_flipped_labels_leave_every_patch_one(tmp_path):
     lines = ["path,a,b"]
     for i in range(200):
