@@ -145,3 +145,30 @@ def test_real_slides(real):
     tcga = tissue_mask(open_slide(real("tcga-cr-7395-01a-01-ts1.svs")), max_px=600)
     assert 0.55 < tcga.share < 0.7
     assert not tcga.any_in(0, 0, 400, 2000)
+
+
+def test_the_mask_of_a_file_is_kept_until_the_file_changes(tmp_path):
+    import os
+
+    import tifffile
+
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, painted(PINK), photometric="rgb")
+    with open_slide(path) as slide:
+        first = tissue_mask(slide)
+    with open_slide(path) as again:
+        assert tissue_mask(again) is first
+        assert tissue_mask(again, max_px=100) is not first
+    tifffile.imwrite(path, painted(PINK, rows=slice(0, 50)), photometric="rgb")
+    os.utime(path, ns=(1, 1))
+    with open_slide(path) as other:
+        assert not np.array_equal(tissue_mask(other).mask, first.mask)
+
+
+def test_the_mask_of_an_array_follows_it():
+    """Another plugin may paint in its layer."""
+    image = painted(PINK)
+    slide = open_slide([image], mpp=0.5)
+    before = tissue_mask(slide).mask.sum()
+    image[:] = slide_with()
+    assert tissue_mask(slide).mask.sum() < before

@@ -19,6 +19,8 @@ __all__ = ["TissueMask", "glass_mask", "tissue_mask"]
 _MIN_DENSITY, _MIN_CHROMA = 0.06, 0.035
 #: Brightness below which a colourless pixel is a border or ink (0 to 255).
 _BLACK = 45
+#: The mask of a file that was made last: a run that was prepared begins with it.
+_LAST: dict[tuple[object, ...], TissueMask] = {}
 #: Components of tissue smaller and holes smaller than these shares of the mask are dropped.
 _MIN_PIECE, _MAX_HOLE = 2e-5, 2e-3
 
@@ -139,8 +141,26 @@ def tissue_mask(slide: Slide, *, max_px: int = 2048) -> TissueMask:
     """
     if max_px < 1:
         raise SlideError(f"A tissue mask of {max_px} px cannot be made; give max_px=2048.")
-    grid = ResampledSlide.at_downsample(slide, max(1.0, max(slide.shape) / max_px))
-    return TissueMask(_stained(grid.read(0, 0, *grid.shape)), sum(grid.downsample) / 2)
+    key = _key(slide, max_px)
+    found = None if key is None else _LAST.get(key)
+    if found is None:
+        grid = ResampledSlide.at_downsample(slide, max(1.0, max(slide.shape) / max_px))
+        found = TissueMask(_stained(grid.read(0, 0, *grid.shape)), sum(grid.downsample) / 2)
+        _LAST.clear()
+        if key is not None:
+            _LAST[key] = found
+    return found
+
+
+def _key(slide: Slide, max_px: int) -> tuple[object, ...] | None:
+    """Return what a mask is known by; None for arrays, which may change where they are."""
+    if slide.path is None:
+        return None
+    try:
+        written = slide.path.stat().st_mtime_ns
+    except OSError:
+        return None
+    return slide.path, written, slide.fingerprint, max_px
 
 
 def _stained(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
