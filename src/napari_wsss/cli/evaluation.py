@@ -39,7 +39,8 @@ def evaluate(
         typer.Option(
             "--model",
             metavar="MODEL",
-            help="Trained segmenter; of a classifier, its maps alone decide.",
+            help="Trained segmenter, a file or a name that 'models' lists; of a classifier, "
+            "its maps alone decide.",
             show_default=False,
         ),
     ],

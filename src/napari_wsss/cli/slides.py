@@ -81,7 +81,8 @@ def segment(
         typer.Option(
             "--model",
             metavar="MODEL",
-            help="Trained segmenter; of a classifier, its maps alone decide.",
+            help="Trained segmenter, a file or a name that 'models' lists; of a classifier, "
+            "its maps alone decide.",
             show_default=False,
         ),
     ],
