@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,9 @@ from napari_wsss.classes import ClassTable
 from napari_wsss.cli.app import app
 from napari_wsss.inference import SlideSegmentation
 from napari_wsss.inference import pipeline as pipeline_module
+from napari_wsss.jobs import Log
 from napari_wsss.models import Classifier, ModelInfo, Segmenter, save_model
+from napari_wsss.panels import segment_jobs
 from napari_wsss.panels.segment import SegmentPanel
 from napari_wsss.panels.support.state import state_of
 from napari_wsss.settings import EncoderSettings, InferenceSettings
@@ -377,3 +381,31 @@ def test_three_dimensions_and_stacks_beside_the_slide(ready, viewer, qtbot):
     assert ready.job.error.text() == ""
     viewer.dims.ndisplay = 2
     assert by_name(viewer, "segmentation").ndim == 2
+
+
+#: What `prepare_slowly` prepared, and whether it may end by itself.
+PREPARED, MAY_END = [], threading.Event()
+
+
+def prepare_slowly(slide, inputs, *, cancel):
+    PREPARED.append(inputs.model.stem)
+    while not MAY_END.is_set():
+        cancel.raise_if_cancelled()
+        time.sleep(0.005)
+        yield Log("waiting")
+    PREPARED.append("ready")
+
+
+def test_it_gets_ready_while_one_looks_and_gives_up_for_other_inputs(
+    ready, tmp_path, qtbot, monkeypatch
+):
+    qtbot.waitUntil(lambda: not ready._preparer.running, timeout=WAIT)
+    monkeypatch.setattr(segment_jobs, "_prepare", prepare_slowly)
+    ready.model.path = make_model(tmp_path / "second.safetensors")
+    qtbot.waitUntil(lambda: PREPARED == ["second"], timeout=WAIT)
+    ready.model.path = make_model(tmp_path / "third.safetensors")
+    qtbot.waitUntil(lambda: PREPARED == ["second", "third"], timeout=WAIT)
+    MAY_END.set()
+    qtbot.waitUntil(lambda: PREPARED == ["second", "third", "ready"], timeout=WAIT)
+    qtbot.waitUntil(lambda: not ready._preparer.running, timeout=WAIT)
+    assert ready.job.error.text() == ""

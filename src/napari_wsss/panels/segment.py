@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel
 from napari_wsss.errors import SettingsError, WsssError
 from napari_wsss.jobs import BlockDone, CancelToken, Event, Job, Progress, ResultCreated
 from napari_wsss.panels.segment_exports import ExportButtons
-from napari_wsss.panels.segment_jobs import Inputs, Look, look_job, run_job
+from napari_wsss.panels.segment_jobs import Inputs, Look, look_job, prepare_job, run_job
 from napari_wsss.panels.segment_words import MppField, differs_text, model_text, start_text
 from napari_wsss.panels.support import helper
 from napari_wsss.panels.support.choosers import LayerChooser, PathField
@@ -26,6 +26,7 @@ from napari_wsss.panels.support.looker import Looker
 from napari_wsss.panels.support.model_field import ModelField
 from napari_wsss.panels.support.panel import Panel
 from napari_wsss.panels.support.preferences import preferences
+from napari_wsss.panels.support.work import JobRunner
 from napari_wsss.settings import InferenceSettings
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class SegmentPanel(Panel):
         self._running: Inputs | None = None
         self._suggested: Path | None = None
         self._outcome = ""  # what is said of a run that was stopped
+        self._prepared: Look | None = None
+        self._preparer = JobRunner()
         self._build()
         self._looker = Looker("Look at slide and model", self._look_maker, self)
         self._refreshing = _timer(self, _REFRESH_MS, self._refresh)
@@ -114,6 +117,8 @@ class SegmentPanel(Panel):
         self.uncertainty.toggled.connect(self._show_uncertainty)
         self.legend.hidden_changed.connect(self._hide_classes)
         self._looker.changed.connect(self._update)
+        self._looker.changed.connect(self._prepare)
+        self._preparer.ended.connect(self._prepare)
         self._looker.failed.connect(self.job.show_error)
         self.job.requested.connect(self._start)
         runner = self.job.runner
@@ -129,6 +134,7 @@ class SegmentPanel(Panel):
     def on_close(self) -> None:
         """Stop what runs; a segmentation can be gone on with."""
         self._looker.stop()
+        self._preparer.cancel()
         for timer in (self._refreshing, self._counting):
             timer.stop()
         self.job.runner.cancel()
@@ -180,6 +186,22 @@ class SegmentPanel(Panel):
             return partial(look_job, self._described())
         except SettingsError:
             return None  # the form says it
+
+    def _prepare(self) -> None:
+        """Get ready what a run begins with while the user still looks; other inputs end it."""
+        look = cast("Look | None", self._looker.look)
+        if look is not self._prepared:
+            self._preparer.cancel()
+        idle = not self._preparer.running and not self.job.runner.running and not self._closed
+        begins = look is not None and look.status is not None and look.status.state != "finished"
+        if not idle or not begins or look is self._prepared:
+            return
+        try:
+            inputs = self._described()
+        except SettingsError:
+            return
+        self._prepared = look
+        self._preparer.start("Prepare", lambda c: prepare_job(inputs, c), lane="prepare")
 
     def _described(self) -> Inputs:
         """Return what the panel says; SettingsError if the form holds what does not fit."""
@@ -288,6 +310,7 @@ class SegmentPanel(Panel):
             return run_job(inputs, lambda: centre.yx, overwrite, cancel)
 
         self._looker.stop()
+        self._preparer.cancel()
         self._outcome = ""
         self.job.run(f"Segment {inputs.layer.name}", make)
 

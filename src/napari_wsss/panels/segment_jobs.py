@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from napari_wsss.models import ModelInfo
     from napari_wsss.slides import Slide
 
-__all__ = ["EXPORTS", "ExportKind", "Inputs", "Look", "export_job", "look_job", "run_job"]
+__all__ = [
+    "EXPORTS",
+    "ExportKind",
+    "Inputs",
+    "Look",
+    "export_job",
+    "look_job",
+    "prepare_job",
+    "run_job",
+]
 
 ExportKind = Literal["geojson", "csv", "picture"]
 #: What the files of each export end with.
@@ -128,6 +137,36 @@ def _look(slide: Slide | None, inputs: Inputs, *, cancel: CancelToken) -> Job[Lo
     except WsssError as error:
         return replace(look, place_problem=str(error))
     return replace(look, status=status)
+
+
+def prepare_job(inputs: Inputs, cancel: CancelToken) -> Job[None]:
+    """Let the helper process do what the first block of a run would wait for.
+
+    Where the run will not be computed there, there is nothing to prepare.
+    """
+    yield Log("Preparing")
+    if inputs.layer is None or inputs.model is None:
+        return
+    with slide_of(inputs.layer, inputs.mpp) as slide:
+        if slide.path is not None:
+            told = replace(inputs, layer=None)
+            yield from on_slide(slide, _prepare, told, cancel=cancel)
+
+
+def _prepare(slide: Slide, inputs: Inputs, *, cancel: CancelToken) -> Job[None]:
+    """Find the tissue, which is kept, and run the network once, which loads what it needs."""
+    from napari_wsss.inference import Engine
+    from napari_wsss.slides import tissue_mask
+
+    assert inputs.model is not None
+    yield Log("Preparing the network")
+    model = loaded_model(inputs.model)
+    cancel.raise_if_cancelled()
+    Engine(model, inputs.settings, device=inputs.device, cancel=cancel)
+    yield Log("Looking for tissue")
+    cancel.raise_if_cancelled()
+    if inputs.settings.tissue_only:
+        tissue_mask(slide)
 
 
 def run_job(
