@@ -318,7 +318,7 @@ def test_no_memory_at_all_is_told(model, slide, tmp_path, monkeypatch):
 
 
 def test_other_failures_of_a_device_end_the_run(model, slide, tmp_path, finished, monkeypatch):
-    def failing(self, images, rects):
+    def failing(self, images, rects, wanted=None):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     with monkeypatch.context() as patch:
