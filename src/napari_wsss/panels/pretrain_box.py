@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_wsss.errors import OutputError, SettingsError
 from napari_wsss.jobs import CancelToken, EpochEnd, Event, Job
+from napari_wsss.panels.pretrain_work import pretrain_beside
 from napari_wsss.panels.support.choosers import PathField
 from napari_wsss.panels.support.forms import SettingsForm
 from napari_wsss.panels.support.job_view import JobView
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["PretrainBox"]
 
 _PURPOSE = (
-    "Shows the encoder your own tissue before it learns your labels. Useful with many slides "
-    "and few labels; takes minutes to hours."
+    "Optional: shows the encoder your own tissue before it learns your labels. With few slides "
+    "it does not pay; takes minutes to hours."
 )
 _DATA_SET = "Patches of the data set"
 _VISIBLE_ROWS = 4
@@ -264,15 +265,12 @@ class PretrainBox(QWidget):
         chosen, folder, patches = self.chosen(), self.folder.path, self._patches
 
         def make(cancel: CancelToken) -> Job[PretrainedEncoder]:
-            from napari_wsss.training import pretrain_job
-
-            sources: list[Any] = [slide_of(e) for e in chosen if not isinstance(e, str)]
+            slides = [slide_of(entry) for entry in chosen if not isinstance(entry, str)]
+            others: list[PatchSet | Path] = [] if folder is None else [folder]
             if _DATA_SET in chosen and patches is not None:
-                sources.append(patches)
-            if folder is not None:
-                sources.append(folder)
-            return pretrain_job(
-                sources, out, settings, device=device, overwrite=overwrite, cancel=cancel
+                others.append(patches)
+            return pretrain_beside(
+                slides, others, out, settings, device=device, overwrite=overwrite, cancel=cancel
             )
 
         self.result.setVisible(False)
