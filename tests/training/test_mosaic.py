@@ -82,6 +82,13 @@ def test_pairs_of_a_batch_become_one_patch_each():
     )
 
 
+def test_a_batch_without_pairs_says_that_no_pixel_is_known():
+    images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    found = with_mosaics(Batch(images, torch.eye(3)[:2], None), 2, seeded())
+    assert found.targets.shape == (2, 1, 8, 8)
+    assert (found.targets == IGNORE).all()
+
+
 def test_the_classifier_learns_from_mosaics(patches, tmp_path, classifier_settings, monkeypatch):
     seen = []
 

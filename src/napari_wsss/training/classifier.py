@@ -181,8 +181,9 @@ def _train(
         if not mosaics:
             yield from loader.batches(plain)
             return
+        # From the other end, so that no process is left without a patch.
         pairs = [
-            [i for pair in step[group.rank :: group.size] for i in pair]
+            [i for pair in step[group.size - 1 - group.rank :: group.size] for i in pair]
             for step in draw_pairs(train.labels, mosaics, steps, seed)
         ]
         generator = torch.Generator().manual_seed(group.seed(seed))

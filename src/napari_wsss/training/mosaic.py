@@ -85,6 +85,11 @@ def with_mosaics(batch: Batch, plain: int, generator: torch.Generator) -> Batch:
         `plain` patches and one for each pair. The targets, (N, 1, H, W), hold the classes of
         the pixels of composed patches, and 255 in the others.
     """
+    unknown = torch.full(
+        (plain, 1, *batch.images.shape[2:]), IGNORE, dtype=torch.uint8, device=batch.images.device
+    )
+    if plain == len(batch.images):  # one of several processes may have no pair
+        return batch._replace(targets=unknown)
     first, second = slice(plain, None, 2), slice(plain + 1, None, 2)
     classes = batch.labels.argmax(1)
     images, masks = composed(
@@ -94,7 +99,6 @@ def with_mosaics(batch: Batch, plain: int, generator: torch.Generator) -> Batch:
         classes[second],
         generator,
     )
-    unknown = torch.full((plain, 1, *masks.shape[2:]), IGNORE, dtype=torch.uint8)
     return Batch(
         torch.cat([batch.images[:plain], (images * 255).round().to(torch.uint8)]),
         torch.cat(
