@@ -310,7 +310,6 @@ class SegmentPanel(Panel):
             return run_job(inputs, lambda: centre.yx, overwrite, cancel)
 
         self._looker.stop()
-        self._preparer.cancel()
         self._outcome = ""
         self.job.run(f"Segment {inputs.layer.name}", make)
 

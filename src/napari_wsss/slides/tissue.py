@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ _MIN_DENSITY, _MIN_CHROMA = 0.06, 0.035
 _BLACK = 45
 #: The mask of a file that was made last: a run that was prepared begins with it.
 _LAST: dict[tuple[object, ...], TissueMask] = {}
+_MAKING = threading.Lock()
 #: Components of tissue smaller and holes smaller than these shares of the mask are dropped.
 _MIN_PIECE, _MAX_HOLE = 2e-5, 2e-3
 
@@ -142,14 +144,19 @@ def tissue_mask(slide: Slide, *, max_px: int = 2048) -> TissueMask:
     if max_px < 1:
         raise SlideError(f"A tissue mask of {max_px} px cannot be made; give max_px=2048.")
     key = _key(slide, max_px)
-    found = None if key is None else _LAST.get(key)
-    if found is None:
-        grid = ResampledSlide.at_downsample(slide, max(1.0, max(slide.shape) / max_px))
-        found = TissueMask(_stained(grid.read(0, 0, *grid.shape)), sum(grid.downsample) / 2)
-        _LAST.clear()
-        if key is not None:
-            _LAST[key] = found
-    return found
+    if key is None:
+        return _made(slide, max_px)
+    with _MAKING:  # whoever needs what is being made waits for it
+        if key not in _LAST:
+            mask = _made(slide, max_px)
+            _LAST.clear()
+            _LAST[key] = mask
+        return _LAST[key]
+
+
+def _made(slide: Slide, max_px: int) -> TissueMask:
+    grid = ResampledSlide.at_downsample(slide, max(1.0, max(slide.shape) / max_px))
+    return TissueMask(_stained(grid.read(0, 0, *grid.shape)), sum(grid.downsample) / 2)
 
 
 def _key(slide: Slide, max_px: int) -> tuple[object, ...] | None:
