@@ -273,11 +273,15 @@ class LiveResult:
 
 @functools.cache
 def warm_up() -> None:
-    """Let napari compile how it colours labels; call it in a thread, where it stalls nothing.
+    """Load what shows a result, and let napari compile how it colours labels.
 
-    The first layer of labels in a process otherwise takes three seconds of the viewer's time.
+    Call it in a thread, where it stalls nothing: the first layer of labels in a process
+    otherwise takes three seconds of the viewer's time.
     """
     from napari.layers import Labels
+
+    import napari_wsss.inference.status
+    import napari_wsss.slides  # noqa: F401
 
     Labels(np.zeros((1, 1), np.uint8), colormap={None: _CLEAR, 1: (1.0, 0.0, 0.0, 1.0)})
 
