@@ -27,7 +27,11 @@ from qtpy.QtWidgets import QApplication
 from napari_wsss.classes import ClassTable
 from napari_wsss.jobs import CancelToken, EpochEnd, Job
 from napari_wsss.panels.segment import SegmentPanel
+from napari_wsss.panels.support.training_look import train_job
 from napari_wsss.panels.support.work import JobRunner, wait_for_jobs
+from napari_wsss.panels.train_classifier import ClassifierTraining
+from napari_wsss.patches import load_patches
+from napari_wsss.settings import ClassifierSettings
 
 TICK_MS, PAN_MS = 10, 250
 HEADER = "| while | p50 (ms) | p99 (ms) | longest (ms) | seconds late by over 100 ms | of |"
@@ -124,13 +128,9 @@ def training_of(folder: Path) -> Callable[[CancelToken], Job[Any]]:
     (folder / "labels.csv").write_text("\n".join(rows))
 
     def make(cancel: CancelToken) -> Job[Any]:
-        from napari_wsss.patches import load_patches
-        from napari_wsss.settings import ClassifierSettings
-        from napari_wsss.training.classifier import classifier_job
-
         settings = ClassifierSettings(epochs=50, steps_per_epoch=4)
-        patches = load_patches(folder)
-        return classifier_job(patches, folder / "m.safetensors", settings, cancel=cancel)
+        patches, out = load_patches(folder), folder / "m.safetensors"
+        return train_job(ClassifierTraining(), patches, out, settings, "auto", False, cancel)
 
     return make
 
@@ -165,8 +165,8 @@ def main() -> None:
         panel.folder.path = folder / "results"
         panel.model.path = model
         until(panel.job.button.isEnabled)
-        rest(1)
-        rows.append(heart.row("model and slide are looked at, torch is loaded"))
+        rest(5)  # as somebody does who looks where to begin
+        rows.append(heart.row("model and slide are looked at, the network is prepared"))
 
         heart.start()
         panel.job.button.click()
