@@ -273,7 +273,7 @@ def test_layers_deleted_while_one_paints(panel, viewer, path, qtbot, which):
     if which != "correction":
         assert "Open a segmented slide" in panel._guide.text()
         state_of(viewer).set(result=path)
-        panel.show_result.click()
+        panel.results.show_result.click()
         qtbot.waitUntil(panel.draw.isEnabled, timeout=WAIT)
     qtbot.waitUntil(panel.drafts.isVisible, timeout=WAIT)
 

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer
 from qtpy.QtGui import QKeyEvent
-from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from napari_wsss.errors import WsssError
 from napari_wsss.panels.correct_drafts import DraftBox
-from napari_wsss.panels.correct_jobs import (
-    Look,
-    Opened,
-    Written,
-    look_job,
-    model_job,
-    open_job,
-    write_job,
-)
+from napari_wsss.panels.correct_jobs import Opened, Written, model_job, open_job, write_job
 from napari_wsss.panels.correct_region import Region, RegionPicker, viewed_region
-from napari_wsss.panels.correct_session import Session, View, raw, result_of, show_stored
+from napari_wsss.panels.correct_result import ResultBox
+from napari_wsss.panels.correct_session import Session, View, result_of, show_stored
 from napari_wsss.panels.correct_tools import AreaTable, PaintTools
 from napari_wsss.panels.correct_training import TrainingBox
-from napari_wsss.panels.support.choosers import LayerChooser
 from napari_wsss.panels.support.job_view import JobView
 from napari_wsss.panels.support.panel import Panel
 from napari_wsss.panels.support.work import JobRunner
@@ -52,32 +43,23 @@ class CorrectPanel(Panel):
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
         self.session: Session | None = None
-        self._look: Look | None = None
-        self._problem: str | None = None
-        self._wanted: Path | None = None
-        self._again = False
         self._note = ""
         self._restoring: Session | None = None
         self._writing: Session | None = None
-        self._looker, self._opener, self._restorer = JobRunner(), JobRunner(), JobRunner()
+        self._opener, self._restorer = JobRunner(), JobRunner()
         self._picker = RegionPicker(viewer)
         self._areas_timer = QTimer(self)
         self._areas_timer.setSingleShot(True)
         self._areas_timer.setInterval(_AREAS_MS)
         self._build()
         self._connect()
-        self._choose_result()
+        self.results.choose()
 
     def _build(self) -> None:
-        self.results = LayerChooser(self.viewer, lambda layer: result_of(layer) is not None)
-        form = QFormLayout()
-        form.setContentsMargins(0, 0, 0, 0)
-        form.addRow("Result", self.results)
-        self.body.addLayout(form)
-        self.show_result = _button("Show the result", "Open the last result as layers")
+        self.results = ResultBox(self.viewer, self.state, _LANE)
+        self.body.addWidget(self.results)
         self.draw = _button("Draw a region", "Draw a rectangle on the result")
         self.take_view = _button("Current view", "Take what the viewer shows now")
-        self.body.addWidget(self.show_result)
         self.body.addLayout(_row(self.draw, self.take_view))
         self.drafts = DraftBox()
         self.body.addWidget(self.drafts)
@@ -98,17 +80,15 @@ class CorrectPanel(Panel):
 
     def _connect(self) -> None:
         self.state.changed.connect(self._state_changed)
-        self.results.chosen.connect(self._choose_result)
-        self.show_result.clicked.connect(self._open_layers)
+        self.results.chosen.connect(self._result_chosen)
+        self.results.looked.connect(self._refresh)
+        self.results.show_requested.connect(self._open_layers)
         self.draw.clicked.connect(self._draw)
         self.take_view.clicked.connect(self._take_view)
         self._picker.drawn.connect(self.open_region)
         self.drafts.go_on.connect(self.open_region)
-        self.drafts.forgotten.connect(lambda: self._look_at(self._wanted))
+        self.drafts.forgotten.connect(self.results.look_again)
         self.drafts.failed.connect(self._failed)
-        self._looker.finished.connect(self._looked)
-        self._looker.failed.connect(self._look_failed)
-        self._looker.ended.connect(self._look_again)
         self._opener.finished.connect(self._opened)
         self._opener.failed.connect(self._failed)
         self._opener.ended.connect(self._refresh)
@@ -128,49 +108,16 @@ class CorrectPanel(Panel):
     @property
     def layer(self) -> Labels | None:
         """The layer of the result; None if there is none."""
-        return raw(self.results.layer)
-
-    @property
-    def path(self) -> Path | None:
-        """The result that is chosen; the last one of the work if no layer shows one."""
-        layer = self.layer
-        return self.state.result if layer is None else result_of(layer)
+        return self.results.layer
 
     def _state_changed(self, name: str) -> None:
         if name == "result":
-            for layer in self.viewer.layers:
-                if result_of(layer) == self.state.result:
-                    self.results.layer = layer
-            self._choose_result()
+            self.results.choose_last()
 
-    def _choose_result(self, _: object = None) -> None:
+    def _result_chosen(self) -> None:
         self._picker.stop()
-        path = self.path
-        shown = None if self._look is None else self._look.result.path
-        if path != shown:
-            self._look, self._problem = None, None
-            if self.session is not None and self.session.result.path != path:
-                self.close_region()
-        self._look_at(path)
-        self._refresh()
-
-    def _look_at(self, path: Path | None) -> None:
-        self._wanted = path
-        self._again = self._looker.running
-        if path is not None and not self._again:
-            self._looker.start("Corrections", lambda _: look_job(path), lane=_LANE)
-
-    def _looked(self, look: Look) -> None:
-        if look.result.path == self._wanted:
-            self._look, self._problem = look, None
-
-    def _look_failed(self, error: BaseException) -> None:
-        self._look, self._problem = None, str(error)
-
-    def _look_again(self) -> None:
-        if self._again and not self._closed:
-            self._look_at(self._wanted)
-        self._refresh()
+        if self.session is not None and self.session.result.path != self.results.path:
+            self.close_region()
 
     def _open_layers(self) -> None:
         path = self.state.result
@@ -198,7 +145,7 @@ class CorrectPanel(Panel):
 
     def open_region(self, region: Region) -> None:
         """Take (y, x, height, width) of the chosen result into an editable layer."""
-        look = self._look
+        look = self.results.look
         if look is None or self._opener.running:
             return
         from napari_wsss.inference.corrections import region_problem
@@ -240,7 +187,7 @@ class CorrectPanel(Panel):
         if session is not None:
             self.drafts.save(session)
             self._put_away(session)
-            self._look_at(self._wanted)
+            self.results.look_again()
         self._refresh()
 
     def discard_paint(self) -> None:
@@ -250,7 +197,7 @@ class CorrectPanel(Panel):
             return
         self._put_away(session)
         self.drafts.drop(session)
-        self._look_at(self._wanted)
+        self.results.look_again()
         self._refresh()
 
     def _end_session(self) -> Session | None:
@@ -345,10 +292,9 @@ class CorrectPanel(Panel):
     def _refresh(self, _: object = None) -> None:
         if self._closed:
             return
-        layer, session, look = self.layer, self.session, self._look
+        layer, session, look = self.layer, self.session, self.results.look
         ready = layer is not None and look is not None and not self._opener.running
         painted = session is not None and session.painted
-        self.show_result.setVisible(layer is None and self.state.result is not None)
         self.draw.setEnabled(ready)
         self.take_view.setEnabled(ready)
         offered = () if look is None or session is not None else look.drafts
@@ -369,8 +315,8 @@ class CorrectPanel(Panel):
         if self.layer is None:
             self.say("Open a segmented slide: segment one in Segment slide, or drop its "
                      "NAME.ome.zarr folder into the viewer.")  # fmt: skip
-        elif self._problem is not None:
-            self.say(self._problem)
+        elif self.results.problem is not None:
+            self.say(self.results.problem)
         elif self.session is None:
             self.say("Choose a region to correct: draw it, or take the current view.")
         elif painted:
@@ -396,9 +342,9 @@ class CorrectPanel(Panel):
         if session is not None:
             self.drafts.save(session)
             session.remove()
-        self.results.disconnect_viewer()
+        self.results.stop()
         self.training.stop()
-        for runner in (self._looker, self._opener, self._restorer):
+        for runner in (self._opener, self._restorer):
             runner.cancel()
 
 

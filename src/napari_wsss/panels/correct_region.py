@@ -89,7 +89,9 @@ class RegionPicker(QObject):
 def viewed_region(viewer: napari.viewer.Viewer, result: Labels) -> Region | None:
     """Return the part of a result that the viewer shows; None if it shows none of it."""
     # Not by `corner_pixels` of the layer: napari rounds them to whole chunks.
-    half = np.array(viewer.canvas.viewbox_size(viewer.layers), float) / viewer.scene.camera.zoom / 2
+    half = (
+        np.array(viewer.canvas.viewbox_size(viewer.layers), float) / viewer.scene.camera.zoom / 2
+    )
     centre = np.array(viewer.scene.camera.center[-2:], float)
     corners = [result.world_to_data(centre + sign * half) for sign in (-1, 1)]
     return clipped(np.array(corners, float)[:, -2:], result.level_shapes[0])
