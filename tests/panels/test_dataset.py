@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
+from qtpy.QtWidgets import QApplication
 
 from napari_wsss.classes import ClassTable
 from napari_wsss.panels.dataset import DatasetPanel
@@ -379,6 +380,30 @@ def test_masks_that_do_not_fit_are_an_error_that_stays(panel, viewer, images, ro
 
 
 # -- size and end ---------------------------------------------------------------------
+
+
+def test_labels_are_looked_at_when_asked_for(panel, viewer, root, settle, qtbot, monkeypatch):
+    from napari_wsss.patches import doubts
+
+    def found(patches, *, device, cancel):
+        yield from ()
+        return [doubts.Doubt(patches.names[0], "tumour", True, 0.95)]
+
+    monkeypatch.setattr(doubts, "doubts_job", found)
+    assert panel.doubts.isHidden()
+    panel.path.path = root
+    settle()
+    assert not panel.doubts.isHidden()
+    before = panel.report.problems
+    for _ in range(2):  # looked for again, they are not listed twice
+        panel.doubts.job.button.click()
+        qtbot.waitUntil(lambda: not panel.doubts.job.runner.running, timeout=WAIT_MS)
+        qtbot.wait(5)
+        (text,) = set(panel.report.problems) - set(before)
+        assert "may be wrong" in text
+        assert len(panel.report.problems) == len(before) + 1
+    panel.report.copy.click()
+    assert "95% lack it" in QApplication.clipboard().text()
 
 
 def test_it_fits_a_narrow_dock(panel, root, settle):

@@ -21,6 +21,7 @@ from napari_wsss.errors import DataError, WsssError
 from napari_wsss.jobs import CancelToken, Job, Progress
 from napari_wsss.panels.dataset_classes import ClassEditor
 from napari_wsss.panels.dataset_cut import CutForm
+from napari_wsss.panels.dataset_doubts import LabelCheck
 from napari_wsss.panels.dataset_gallery import Gallery
 from napari_wsss.panels.dataset_report import ReportView
 from napari_wsss.panels.dataset_split import SplitForm
@@ -60,6 +61,7 @@ class DatasetPanel(Panel):
         self.check.requested.connect(self._begin_check)
         self.check.runner.finished.connect(self._checked)
         self.check.runner.ended.connect(self._check_ended)
+        self.doubts.found.connect(self.report.add_problems)
         self._checking: PatchSet | None = None
         self.editor.edited.connect(self._class_edited)
         self.apply.clicked.connect(self._apply_classes)
@@ -86,8 +88,9 @@ class DatasetPanel(Panel):
         self.report = ReportView()
         self.check = JobView("Check all files")
         self.check.button.setToolTip("Opens every image: damaged files, duplicates, sizes")
+        self.doubts = LabelCheck()
         self.gallery = Gallery(self.viewer)
-        for widget in (self.report, self.check, self.gallery):
+        for widget in (self.report, self.check, self.doubts, self.gallery):
             self.body.addWidget(widget)
         self._classes_group, layout = folding("Names and colours", folded=True)
         self.editor = ClassEditor()
@@ -140,6 +143,7 @@ class DatasetPanel(Panel):
         self.state.changed.disconnect(self._state_changed)
         self.load.runner.cancel()
         self.check.runner.cancel()
+        self.doubts.job.runner.cancel()
         self.cut.cancel()
         self.split.runner.cancel()
         self.gallery.disconnect_viewer()
@@ -209,6 +213,7 @@ class DatasetPanel(Panel):
             self.path.path = patches.root
         self.load.set_ready(None if self.path.path is not None else "Choose a folder or a table.")
         self.report.show_set(patches)
+        self.doubts.show_set(patches, usable=not self.report.unusable)
         self.gallery.show_set(patches)
         self.split.show_set(patches)
         self._show_classes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from qtpy.QtCore import Qt
@@ -34,6 +35,7 @@ class ReportView(QWidget):
         self.more = _label()
         self._problem_labels: list[QLabel] = []
         self._shown: tuple[Problem, ...] = ()
+        self._added: tuple[Problem, ...] = ()
         self._root = ""  # of the set; paths are shown below it
         self._problems = QVBoxLayout()
         self._problems.setSpacing(4)
@@ -65,7 +67,7 @@ class ReportView(QWidget):
 
     def show_set(self, patches: PatchSet | None) -> None:
         """Show what is known without opening a file; None shows nothing."""
-        self._report = None
+        self._report, self._added = None, ()
         self.copy.setVisible(False)
         self.setVisible(patches is not None)
         if patches is None:
@@ -96,8 +98,14 @@ class ReportView(QWidget):
         sizes = ", ".join(f"{size} px ({n:,})" for size, n in list(report.sizes_px.items())[:4])
         rest = f", and {len(report.sizes_px) - 4} more" if len(report.sizes_px) > 4 else ""
         _show(self.facts, f"{self.facts.text()}<br>Sizes: {sizes or 'unknown'}{rest}")
-        self._show_problems(report.problems)
+        self._show_problems([*report.problems, *self._added])
         self.copy.setVisible(True)
+
+    def add_problems(self, problems: Sequence[Problem]) -> None:
+        """Show what was found besides, in place of what was found so before."""
+        kept = [p for p in self._shown if p not in self._added]
+        self._added = tuple(problems)
+        self._show_problems([*kept, *problems])
 
     def _show_problems(self, problems: Sequence[Problem]) -> None:
         for old in self._problem_labels:
@@ -121,7 +129,8 @@ class ReportView(QWidget):
     def _copy(self) -> None:
         clipboard = QApplication.clipboard()
         if self._report is not None and clipboard is not None:
-            clipboard.setText(self._report.to_text())
+            all_of_it = replace(self._report, problems=(*self._report.problems, *self._added))
+            clipboard.setText(all_of_it.to_text())
 
 
 def _facts(patches: PatchSet) -> str:
