@@ -7,8 +7,9 @@ are shared: each arm trains both phases from patch labels on one half of the ima
 measured on the other. Arms that differ in the segmenter only share classifier and pseudo
 masks. Masks measure, and choose nothing. Interrupt it at any time; finished stages are kept.
 
-Beside accuracy stand what an arm costs: weights, and seconds for a megapixel of a slide with
-one thread (blocks of 1024 px, gate on), which decide as much for a user.
+Beside accuracy stands what an arm costs, which decides as much for a user: weights, and seconds
+of a processor for a megapixel of a slide with one thread. ``--costs`` measures that alone, of
+networks with random weights.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from typing import Any
 import numpy as np
 import torch
 from accuracy import Bench, Stages
-from accuracy_rows import PLAN, SETS, Row
+from accuracy_rows import PLAN, SETS, SIZE_PX, Row
 
 from napari_wsss.errors import WsssError
 from napari_wsss.evaluation import ConfusionMatrix, scores
 from napari_wsss.evaluation.bootstrap import bootstrap_interval
 from napari_wsss.files import write_atomic
 from napari_wsss.inference import Engine, image_logits
-from napari_wsss.models import WsssModel
+from napari_wsss.models import ModelInfo, Segmenter, WsssModel
 from napari_wsss.settings import InferenceSettings
 
 BASE = "default"
@@ -63,17 +64,29 @@ ARMS: Mapping[str, Row] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="needed without --costs")
     parser.add_argument("--out", type=Path, default=Path("benchmark-output"))
     parser.add_argument("--sets", nargs="+", choices=SETS, default=["wsss4luad"])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS)[:-1])
     parser.add_argument("--folds", nargs="+", default=["0"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--costs", action="store_true", help="train nothing")
     parser.add_argument("--table", type=Path, help="Markdown file to write")
     args = parser.parse_args()
+    if args.data is None and not args.costs:
+        parser.error("--data is needed, or --costs")
     file = args.out / "encoders.json"
+    args.out.mkdir(parents=True, exist_ok=True)
     results = json.loads(file.read_text()) if file.exists() else {}
-    for seed in args.seeds:
+
+    def keep(place: str, found: dict[str, Any]) -> None:
+        results[place] = found
+        write_atomic(file, json.dumps(results, indent=1).encode())
+
+    for key in args.arms:
+        if f"cost/{key}" not in results:
+            keep(f"cost/{key}", cost(untrained(ARMS[key])))
+    for seed in [] if args.costs else args.seeds:
         for fold in args.folds:
             for name in args.sets:
                 bench = Bench(name, fold, seed, args.data, None, args.out)
@@ -83,12 +96,9 @@ def main() -> None:
                         continue
                     print(f"{place} ...", flush=True)
                     try:
-                        results[place] = run(bench, ARMS[key])
+                        keep(place, run(bench, ARMS[key]))
                     except WsssError as error:  # weights that are not installed, say
                         print(f"{place}: left out: {error}", flush=True)
-                        continue
-                    args.out.mkdir(parents=True, exist_ok=True)
-                    write_atomic(file, json.dumps(results, indent=1).encode())
     table = render(results)
     print(table)
     if args.table:
@@ -96,7 +106,7 @@ def main() -> None:
 
 
 def run(bench: Bench, row: Row) -> dict[str, Any]:
-    """Train one arm and return what it reaches and costs."""
+    """Train one arm and return what it reaches."""
     stages = Stages(bench.out / bench.name, bench.patches(), row, bench.seed)
     found: Any = None
     seconds, of_labels = 0.0, None
@@ -110,30 +120,52 @@ def run(bench: Bench, row: Row) -> dict[str, Any]:
         "counts": bench.measure(found, row)["predicted_gate"],
         "label_map": of_labels,
         "train_seconds": seconds,
-        "weights": sum(p.numel() for p in found.parameters()),
-        "seconds_per_mp": speed(found),
-        "exact": Engine(found).exact,
+    }
+
+
+def untrained(row: Row) -> Segmenter:
+    """Return the segmenter of an arm with random weights, for three classes."""
+    settings = row.settings(0).segmenter
+    encoder = settings.encoder.changed(weights="random").resolved(SIZE_PX)
+    return Segmenter(
+        ModelInfo(
+            kind="segmenter",
+            encoder=encoder,
+            architecture=settings.architecture,
+            classes=SETS["wsss4luad"].classes.to_dict(),
+            patch_size_px=SIZE_PX,
+            supervision="pseudo masks",
+        )
+    ).eval()
+
+
+def cost(model: WsssModel) -> dict[str, Any]:
+    """Return what a network costs, whatever its weights are."""
+    return {
+        "weights": sum(p.numel() for p in model.parameters()),
+        "seconds_per_mp": speed(model),
+        "exact": Engine(model, device="cpu").exact,
     }
 
 
 def speed(model: WsssModel, side: int = 1024, runs: int = 3) -> float:
-    """Return seconds per megapixel of input, the median of a few runs after one to warm up."""
+    """Return seconds of a processor per megapixel, the least of a few runs after a first one."""
     torch.set_num_threads(1)
-    engine = Engine(model, InferenceSettings(precision="fp32", block_px=1024), device="cpu")
+    engine = Engine(model, InferenceSettings(precision="fp32"), device="cpu")
     image = np.random.default_rng(0).integers(0, 255, (side, side, 3), np.uint8)
     times = []
     for _ in range(runs + 1):
         began = time.process_time()
         image_logits(engine, image, model.info.patch_size_px)
         times.append(time.process_time() - began)
-    return statistics.median(times[1:]) / (side**2 / 1e6)
+    return min(times[1:]) / (side**2 / 1e6)
 
 
 def render(results: Mapping[str, Any]) -> str:
     """Return the table in Markdown; several seeds and folds of an arm are counted together."""
     lines = [
-        "| set | arm | mIoU | 95 % interval over images | held-out labels, mean AP | exact tiles "
-        "| weights (M) | training (min of processor) | s/MP, one thread |",
+        "| set | arm | mIoU | 95 % interval over images | held-out labels, mean AP "
+        "| training (min of processor) | weights (M) | s/MP, one thread, fp32 | exact in tiles |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name in SETS:
@@ -144,22 +176,29 @@ def render(results: Mapping[str, Any]) -> str:
                 for place, v in sorted(results.items())
                 if place.startswith(f"{name}/") and place.endswith(f"/{key}")
             ]
-            if not found:
+            costs = results.get(f"cost/{key}")
+            if not found and (costs is None or name != next(iter(SETS))):
                 continue
-            counts = np.concatenate(
-                [np.array(f["counts"], np.int64).reshape(-1, k, k + 1) for f in found]
-            )
-            miou = scores(ConfusionMatrix.from_counts(counts.sum(0))).miou
-            low, high = bootstrap_interval(counts)
-            of_labels = statistics.mean(f["label_map"] for f in found)
-            lines.append(
-                f"| {name} | {row.title} | {100 * miou:.1f} | {100 * low:.1f} to {100 * high:.1f} "
-                f"| {of_labels:.3f} | {'yes' if found[0]['exact'] else 'no'} "
-                f"| {found[0]['weights'] / 1e6:.1f} "
-                f"| {statistics.mean(f['train_seconds'] for f in found) / 60:.1f} "
-                f"| {statistics.mean(f['seconds_per_mp'] for f in found):.2f} |"
-            )
-    runs = sorted({place.rsplit("/", 1)[0] for place in results})
+            reached = "– | – | – | –"
+            if found:
+                counts = np.concatenate(
+                    [np.array(f["counts"], np.int64).reshape(-1, k, k + 1) for f in found]
+                )
+                miou = scores(ConfusionMatrix.from_counts(counts.sum(0))).miou
+                low, high = bootstrap_interval(counts)
+                minutes = statistics.mean(f["train_seconds"] for f in found) / 60
+                reached = (
+                    f"{100 * miou:.1f} | {100 * low:.1f} to {100 * high:.1f} "
+                    f"| {statistics.mean(f['label_map'] for f in found):.3f} | {minutes:.1f}"
+                )
+            priced = "– | – | –"
+            if costs is not None:
+                priced = (
+                    f"{costs['weights'] / 1e6:.1f} | {costs['seconds_per_mp']:.2f} "
+                    f"| {'yes' if costs['exact'] else 'no'}"
+                )
+            lines.append(f"| {name} | {row.title} | {reached} | {priced} |")
+    runs = sorted({place.rsplit("/", 1)[0] for place in results if place.count("/") > 1})
     lines += [
         "",
         f"{PLAN['epochs']} epochs of {PLAN['steps_per_epoch']} steps in each phase; set, fold and "

@@ -38,7 +38,7 @@ def card(name: str, info: ModelInfo, measured: Mapping[str, Any], plan: Mapping[
         classes=", ".join(info.class_table.names),
         size_px=info.patch_size_px,
         encoder=info.encoder.name,
-        temperature=f"{info.temperature:.2f}",
+        temperature=temperature(info.temperature),
         steps=f"{plan['epochs']} epochs of {plan['steps_per_epoch']} steps in each phase",
         how=measured["conditions"]["how"],
         miou=percent(gate["miou"]),
@@ -51,6 +51,12 @@ def card(name: str, info: ModelInfo, measured: Mapping[str, Any], plan: Mapping[
         seed=info.seed,
         version=info.package_version,
     )
+
+
+def temperature(value: float) -> str:
+    if value == 1:
+        return "as the network gives them; held-out patch labels do not show it too sure"
+    return f"divided by temperature {value:.2f}, fitted to held-out patch labels"
 
 
 def percent(value: float | None) -> str:

@@ -32,9 +32,13 @@ def bags(temperature: float, n: int = 400, pixels: int = 200) -> Bags:
     return Bags(logits[..., None].expand(-1, -1, pixels), torch.from_numpy(labels))
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("temperature", [1.3, 2.0, 4.0])
 def test_a_known_temperature_is_found(temperature):
     assert fitted_temperature(bags(temperature)) == pytest.approx(temperature, rel=0.15)
+
+
+def test_a_model_is_never_made_surer():
+    assert fitted_temperature(bags(0.5)) == 1.0
 
 
 def test_the_rank_is_the_share_that_makes_a_label():
@@ -42,7 +46,7 @@ def test_the_rank_is_the_share_that_makes_a_label():
     logits = torch.zeros(20, 2, 100)
     logits[:, 0], logits[:, 0, :10] = -4, 4
     sure = Bags(logits, torch.ones(20, 2))
-    assert fitted_temperature(sure, share=0.05) < 0.6
+    assert fitted_temperature(sure, share=0.05) == 1.0
     assert fitted_temperature(sure, share=0.2) == pytest.approx(calibration.BOUNDS[1], rel=0.01)
 
 
@@ -75,11 +79,12 @@ def test_training_stores_it_and_never_reads_a_mask(
     make_patches, tmp_path, classifier_settings, segmenter_settings, monkeypatch
 ):
     monkeypatch.setattr(calibration, "FEWEST", 4)
+    monkeypatch.setattr(calibration, "fitted_temperature", lambda bags: 1.5)
     patches = make_patches(18)
     masks = replace(patches, masks=None)
     out = tmp_path / "c.safetensors"
     classifier = train_classifier(masks, out, classifier_settings())
-    assert classifier.info.temperature != 1
+    assert classifier.info.temperature == 1.5
     assert read_info(out).temperature == classifier.info.temperature
     from napari_wsss.cams import generate_pseudo_masks
 
@@ -88,7 +93,7 @@ def test_training_stores_it_and_never_reads_a_mask(
         train_segmenter(masks, pseudo, tmp_path / f"s{i}.safetensors", segmenter_settings())
         for i in range(2)
     ]
-    assert twice[0].info.temperature != 1
+    assert twice[0].info.temperature == 1.5
     assert (tmp_path / "s0.safetensors").read_bytes() == (tmp_path / "s1.safetensors").read_bytes()
     alone = train_segmenter(
         masks, pseudo, tmp_path / "all.safetensors", segmenter_settings(validation_share=0.0)

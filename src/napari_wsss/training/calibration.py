@@ -5,7 +5,12 @@ section 4.2) divides all logits by one number, which changes no arg-max. It is f
 per pixel, which weak supervision does not have. What it has is whether a class covers a
 certain share of a patch: that is so exactly if the pixel at this rank of the class's
 probability, counted from the top, belongs to the class. So this pixel's probability is that
-of the label, and the labels of held-out patches say whether it is too bold or too shy.
+of the label, and the labels of held-out patches say whether it is too bold.
+
+They do not say whether the other pixels are too shy: where a class is present, that pixel is
+among the surest, and being sure of it is no merit; where it is absent, all pixels are judged.
+So a model is only ever made less sure, never surer. (Where most patches hold all classes, as
+in glands, an unbounded fit made a calibrated model far too bold.)
 """
 
 from __future__ import annotations
@@ -31,8 +36,9 @@ SHARE = 0.05
 FEWEST = 16
 #: Held-out patches that are looked at, and pixels of each, both evenly chosen.
 PATCHES, PIXELS = 192, 1024
-#: Bounds of the temperature: beyond them a model is broken rather than bold.
-BOUNDS = (0.25, 8.0)
+#: Bounds of the temperature: labels cannot tell that a model is too shy, and beyond the upper
+#: bound it is broken rather than bold.
+BOUNDS = (1.0, 8.0)
 
 
 class Bags(NamedTuple):
@@ -88,7 +94,7 @@ def pixel_bags(model: WsssModel, held: PatchSet, device: torch.device) -> Bags:
 
 
 def fitted_temperature(bags: Bags, share: float = SHARE) -> float:
-    """Return the temperature under which the labels are most likely, to three digits.
+    """Return the temperature, 1 or more, under which labels are most likely, to three digits.
 
     Parameters
     ----------
@@ -107,4 +113,6 @@ def fitted_temperature(bags: Bags, share: float = SHARE) -> float:
 
     low, high = (math.log(bound) for bound in BOUNDS)
     found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-3})
-    return round(math.exp(float(found.x)), 3)
+    # The method stops just before a bound.
+    best = low if loss(low) <= found.fun else float(found.x)
+    return round(math.exp(best), 3)
