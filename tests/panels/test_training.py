@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from qtpy.QtCore import Qt
 from typer.testing import CliRunner
 
 from napari_wsss.cams.store import PseudoMaskWriter, write_record
@@ -115,15 +116,16 @@ def command():
 
 
 def stop_after_epoch(panel, qtbot, epoch=1):
-    """Press the button, press it again after an epoch; returns the seconds until the end."""
+    """Press the button, stop the run after an epoch; returns the seconds until the end."""
     pressed = []
 
     def stop(event):
         if isinstance(event, EpochEnd) and event.epoch == epoch:
             pressed.append(time.monotonic())
-            panel.job.button.click()
+            panel.job.runner.cancel()
 
-    panel.job.runner.event.connect(stop)
+    # At once, in the thread that hears of it: these epochs are shorter than a click.
+    panel.job.runner.event.connect(stop, Qt.ConnectionType.DirectConnection)
     with qtbot.waitSignal(panel.job.runner.cancelled, timeout=WAIT):
         panel.job.button.click()
     panel.job.runner.event.disconnect(stop)
@@ -169,8 +171,9 @@ def test_stop_and_go_on_give_the_bytes_of_an_uninterrupted_run(
     assert stop_after_epoch(panel, qtbot) < 1
     assert panel.state.classifier is None
     ready(panel)
-    assert panel.job.button.text() == "Go on after epoch 1"
-    assert len(panel.run_view.curves.history) == 1
+    done = len(panel.run_view.curves.history)
+    assert done in (1, 2)  # one more may have ended meanwhile
+    assert panel.job.button.text() == f"Go on after epoch {done}"
     train(panel)
     assert len(panel.run_view.curves.history) == 3
     command("train-classifier", folder, "--out", folder / "straight.safetensors")
@@ -183,6 +186,7 @@ def test_an_unfinished_run_is_offered_with_its_settings(panel, train, ready, qtb
     panel.form.set_settings(panel.settings().changed(seed=6))
     panel.inputs_changed()
     ready(panel)
+    done = len(panel.run_view.curves.history)
     assert "with other settings" in panel.earlier.text()
     asked = []
     monkeypatch.setattr(panel, "ask", lambda *args: asked.append(args))
@@ -194,7 +198,7 @@ def test_an_unfinished_run_is_offered_with_its_settings(panel, train, ready, qtb
     panel.job.runner.event.connect(seen.append)
     train(panel)
     assert panel.settings().seed == 5
-    assert [e.epoch for e in seen if isinstance(e, EpochEnd)] == [2, 3]
+    assert [e.epoch for e in seen if isinstance(e, EpochEnd)] == [2, 3][done - 1 :]
 
 
 def test_a_trained_model_is_replaced_only_when_asked(panel, train, ready, monkeypatch):

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 _MAIN = "napari_wsss.panels.support.helper_main"
 #: Seconds between two looks at whether a job was cancelled and where the user looks.
-_POLL_S = 0.05
+_POLL_S = 0.02
 #: Seconds to end in.
 _PATIENCE_S = 5.0
 
