@@ -120,7 +120,7 @@ _HEAD = (
 )
 _MASK_HEAD = (
     "| set | row | runs | mIoU, shallow to deep | on multi-label patches "
-    "| where kept and all depths agree (share) |",
+    "| where all depths agree, or the joint head is wholly certain (share) |",
     "|---|---|---|---|---|---|",
 )
 
