@@ -20,8 +20,8 @@ from napari_wsss.settings import (
 from napari_wsss.training.augment import augment, dihedral, jitter_stain
 from napari_wsss.training.batches import PatchLoader, draw
 from napari_wsss.training.classifier import pda_mu
-from napari_wsss.training.optim import factor, make_optimiser, set_training_mode
 from napari_wsss.training.losses import multi_layer_loss
+from napari_wsss.training.optim import factor, make_optimiser, set_training_mode
 
 
 def generator(seed=0):
