@@ -41,7 +41,8 @@ def wait_for(title: str, make: Callable[[CancelToken], Job[T]]) -> T:
     if QApplication.instance() is None:
         return run_job(make(CancelToken()))
     runner, loop, ends = JobRunner(), QEventLoop(), list[Any]()
-    dialog = QProgressDialog(title, "Cancel", 0, 0, QApplication.activeWindow())
+    # Of no window: one that is closed meanwhile would take the dialog along.
+    dialog = QProgressDialog(title, "Cancel", 0, 0)
     dialog.setWindowTitle(title)
     dialog.setWindowModality(Qt.WindowModality.ApplicationModal)
     # Its own timer waits for a value, which jobs that only say what they do never give.
