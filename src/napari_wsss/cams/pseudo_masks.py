@@ -8,6 +8,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -100,18 +101,7 @@ def pseudo_mask_job(
     """Yield the events of `generate_pseudo_masks`, which documents the parameters."""
     settings = settings or PseudoMaskSettings()
     cancel = cancel or CancelToken()
-    if classifier.classes.names != patches.classes.names:
-        raise ModelError(
-            f"The classifier knows {', '.join(classifier.classes.names)}; the patches have "
-            f"{', '.join(patches.classes.names)}. They must be the same, in the same order."
-        )
-    check_resolution(classifier, patches.mpp)
-    unlabelled = [n for n, row in zip(patches.names, patches.labels, strict=True) if not row.any()]
-    if unlabelled:
-        raise DataError(
-            f"{len(unlabelled)} patches have no label, so no class can be given to their "
-            f"pixels:{listed(unlabelled)}"
-        )
+    _check_fits(patches, classifier)
     glass = patches.glass if settings.glass == "auto" else settings.glass
     depths = 1 if settings.method == "joint" else len(classifier.stages)
     mark = _fingerprint(patches, classifier, settings, glass)
@@ -133,58 +123,99 @@ def pseudo_mask_job(
         f"network) on {describe_device(where, settings.precision)}"
     )
     todo = [i for i in range(len(patches)) if not writer.has(patches.names[i])]
-    done = len(patches) - len(todo)
     needed = not single[todo].all()
     network = MaskNetwork(classifier, settings, where, cancel) if needed else None
-
     overlaps = Overlaps(patches) if needed and settings.overlaps else None
     if overlaps is not None:
         yield Log(_overlaps_said(overlaps))
+    making = _Making(patches, settings, glass, depths, writer, network, overlaps)
+    yield from making.events(todo, cancel)
+    write_record(out, {**record, "complete": True, "patches": len(patches)})
+    return PseudoMasks(out)
 
-    def finish(i: int, found: PatchMasks, rgb: NDArray[np.uint8]) -> None:
-        masks, certainty = found
-        if glass == "ignore":
-            white = glass_mask(
-                rgb, luminance=settings.glass_luminance, min_px=settings.glass_min_px
-            )
-            masks = np.where(white, IGNORE, masks).astype(np.uint8)
-        writer.write(patches.names[i], masks, certainty)
 
-    def compute(indices: list[int], images: list[NDArray[np.uint8]]) -> list[PatchMasks]:
-        labels = patches.labels[indices]
-        if network is None or single[indices[0]]:
-            sizes = [rgb.shape[:2] for rgb in images]
+@dataclass(frozen=True)
+class _Making:
+    """The masks of a patch set being made; `network` is None where all have one label."""
+
+    patches: PatchSet
+    settings: PseudoMaskSettings
+    glass: str
+    depths: int
+    writer: PseudoMaskWriter
+    network: MaskNetwork | None
+    overlaps: Overlaps | None
+
+    def events(self, todo: list[int], cancel: CancelToken) -> Iterator[Progress]:
+        """Make the masks of these patches."""
+        patches = self.patches
+        done = len(patches) - len(todo)
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="patches") as pool:
+            # The next batch is read, and the last one written, while the network runs.
+            batches = deque(_batches(todo, patches.labels, self.settings.batch_size))
+            coming = [pool.submit(patches.read, i) for i in (batches[0] if batches else ())]
+            writing: list[Future[None]] = []
+            while batches:
+                indices = batches.popleft()
+                images = [future.result() for future in coming]
+                coming = [pool.submit(patches.read, i) for i in (batches[0] if batches else ())]
+                cancel.raise_if_cancelled()
+                masks = self._computed(indices, images)
+                done += _written(writing)
+                if writing:
+                    yield Progress("Pseudo masks", done, len(patches))
+                writing = [
+                    pool.submit(self._write, *one)
+                    for one in zip(indices, masks, images, strict=True)
+                ]
+            done += _written(writing)
+            yield Progress("Pseudo masks", done, len(patches))
+
+    def _computed(self, indices: list[int], images: list[NDArray[np.uint8]]) -> list[PatchMasks]:
+        """Return the masks of a batch, whose patches all have one label, or all several."""
+        labels = self.patches.labels[indices]
+        sizes = [rgb.shape[:2] for rgb in images]
+        if self.network is None or self.patches.single_label[indices[0]]:
             return [
-                PatchMasks(np.full((depths, *size), c, np.uint8), np.full(size, 255, np.uint8))
+                PatchMasks(
+                    np.full((self.depths, *size), c, np.uint8), np.full(size, 255, np.uint8)
+                )
                 for size, c in zip(sizes, labels.argmax(1), strict=True)
             ]
         possible = None
-        if overlaps is not None:
-            sizes = [rgb.shape[:2] for rgb in images]
-            possible = [overlaps.possible(i, s) for i, s in zip(indices, sizes, strict=True)]
-        return network.masks([patches.names[i] for i in indices], images, labels, possible)
+        if self.overlaps is not None:
+            pairs = zip(indices, sizes, strict=True)
+            possible = [self.overlaps.possible(i, size) for i, size in pairs]
+        names = [self.patches.names[i] for i in indices]
+        return self.network.masks(names, images, labels, possible)
 
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="patches") as pool:
-        # The next batch is read, and the last one written, while the network runs.
-        batches = deque(_batches(todo, patches.labels, settings.batch_size))
-        coming = [pool.submit(patches.read, i) for i in (batches[0] if batches else ())]
-        writing: list[Future[None]] = []
-        while batches:
-            indices = batches.popleft()
-            images = [future.result() for future in coming]
-            coming = [pool.submit(patches.read, i) for i in (batches[0] if batches else ())]
-            cancel.raise_if_cancelled()
-            masks = compute(indices, images)
-            done += _written(writing)
-            if writing:
-                yield Progress("Pseudo masks", done, len(patches))
-            writing = [
-                pool.submit(finish, *one) for one in zip(indices, masks, images, strict=True)
-            ]
-        done += _written(writing)
-        yield Progress("Pseudo masks", done, len(patches))
-    write_record(out, {**record, "complete": True, "patches": len(patches)})
-    return PseudoMasks(out)
+    def _write(self, i: int, found: PatchMasks, rgb: NDArray[np.uint8]) -> None:
+        """Write the masks of a patch, glass left out."""
+        masks, certainty = found
+        if self.glass == "ignore":
+            white = glass_mask(
+                rgb,
+                luminance=self.settings.glass_luminance,
+                min_px=self.settings.glass_min_px,
+            )
+            masks = np.where(white, IGNORE, masks).astype(np.uint8)
+        self.writer.write(self.patches.names[i], masks, certainty)
+
+
+def _check_fits(patches: PatchSet, classifier: Classifier) -> None:
+    """Raise ModelError or DataError if no masks can be made of `patches` by `classifier`."""
+    if classifier.classes.names != patches.classes.names:
+        raise ModelError(
+            f"The classifier knows {', '.join(classifier.classes.names)}; the patches have "
+            f"{', '.join(patches.classes.names)}. They must be the same, in the same order."
+        )
+    check_resolution(classifier, patches.mpp)
+    unlabelled = [n for n, row in zip(patches.names, patches.labels, strict=True) if not row.any()]
+    if unlabelled:
+        raise DataError(
+            f"{len(unlabelled)} patches have no label, so no class can be given to their "
+            f"pixels:{listed(unlabelled)}"
+        )
 
 
 def _overlaps_said(overlaps: Overlaps) -> str:

@@ -14,9 +14,9 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from napari_wsss.models.base import WsssModel
+from napari_wsss.models.base import DenseOutput, WsssModel
 
-__all__ = ["agree", "fused", "probe"]
+__all__ = ["agree", "fused", "probe", "same_output"]
 
 M = TypeVar("M", bound=WsssModel)
 
@@ -106,7 +106,12 @@ def probe() -> Tensor:
 
 def agree(plain: WsssModel, quick: WsssModel, noise: Tensor) -> bool:
     """Whether two models give the same dense output, all numbers, up to rounding."""
-    for a, b in zip(plain.dense(noise), quick.dense(noise), strict=True):
+    return same_output(plain.dense(noise), quick.dense(noise))
+
+
+def same_output(expected: DenseOutput, found: DenseOutput) -> bool:
+    """Whether two outputs are the same, all of them numbers, up to rounding."""
+    for a, b in zip(expected, found, strict=True):
         if not torch.isfinite(a).all():  # a broken model is reported where it runs
             return False
         scale = a.abs().max().clamp_min(1e-6)

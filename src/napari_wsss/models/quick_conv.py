@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Conv2dSame, pad_same
+from timm.layers import Conv2dSame, get_same_padding, pad_same
 from torch import Tensor, nn
 
 __all__ = ["QuickConv"]
@@ -98,13 +98,9 @@ class QuickConv(nn.Module):
             self._padding,
             strict=True,
         ):
-            if self._same:  # as timm's pad_same
-                total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1, size)
-                before.append((total - size) // 2)
-                after.append(total - size - (total - size) // 2)
-            else:
-                before.append(padding)
-                after.append(padding)
+            both = get_same_padding(size, kernel, stride, dilation) if self._same else 2 * padding
+            before.append(both // 2)
+            after.append(both - both // 2)
         (n, c), (height, width) = x.shape[:2], x.shape[-2:]
         (top, left), (bottom, right) = before, after
         whole = torch.empty(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -21,13 +21,23 @@ from napari_wsss.patches.cut_checks import check_cuttable, check_numbers, splits
 from napari_wsss.patches.formats.common import MIN_SHARE, class_presence
 from napari_wsss.patches.loading import load_patches
 from napari_wsss.patches.output import DatasetWriter
-from napari_wsss.patches.pairs import check_pairs_job, match_pairs, read_pair
+from napari_wsss.patches.pairs import Pair, check_pairs_job, match_pairs, read_pair
 from napari_wsss.patches.patch_set import Glass, PatchSet, default_glass
 from napari_wsss.patches.windows import window_origins
 
 __all__ = ["cut_patches", "cut_patches_job"]
 
 _Files = str | Path | Sequence[str | Path]
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """Which windows are cut and which classes they have; as in `cut_patches_job`."""
+
+    size_px: int
+    stride_px: int
+    min_share: float
+    max_ignored: float
 
 
 @dataclass
@@ -125,44 +135,18 @@ def cut_patches_job(
     unlisted = yield from check_pairs_job(pairs, problems, table, cancel)
     if unlisted:
         yield Log(_unlisted_text(unlisted), "warning")
-    lookup, counts = table.lookup(), _Counts()
+    rules = _Rules(size_px, stride_px, float(min_share), float(max_ignored))
+    counts = _Counts()
     with writing as writer:
         for done, pair in enumerate(pairs, start=1):
-            image, mask = read_pair(pair)
-            indices = lookup[mask]
-            if min(mask.shape) < size_px:
-                counts.images_too_small.append(pair.key)
-                yield Log(
-                    f"{pair.image}: {mask.shape[1]} x {mask.shape[0]} px is smaller than a "
-                    f"patch ({size_px} px); skipped.",
-                    "warning",
-                )
-            else:
-                counts.images += 1
-            for y, x in window_origins(mask.shape, size_px, stride_px):
-                cancel.raise_if_cancelled()
-                window = np.s_[y : y + size_px, x : x + size_px]
-                labels = _labels(indices[window], len(table), min_share, max_ignored, counts)
-                if labels is not None:
-                    name = f"{pair.flat_key}_y{y:05d}_x{x:05d}"
-                    writer.add(
-                        name, image[window], mask[window], labels, pair.key, splits[pair.key]
-                    )
+            yield from _cut(pair, table, rules, splits[pair.key], writer, counts, cancel)
             yield Progress("cut", done, len(pairs))
         if not counts.patches:
-            raise DataError(
-                f"No patch of {size_px} px with a class was found in {len(pairs)} images: "
-                f"{len(counts.images_too_small)} images are too small, "
-                f"{counts.skipped_without_class} windows have no class that covers "
-                f"{min_share:.0%}, {counts.skipped_mostly_ignored} are mostly ignored."
-            )
+            raise DataError(_nothing_text(counts, rules, len(pairs)))
         writer.finish(
             {
                 **({} if mpp is None else {"mpp": float(mpp)}),
-                "size_px": size_px,
-                "stride_px": stride_px,
-                "min_share": float(min_share),
-                "max_ignored": float(max_ignored),
+                **asdict(rules),
                 "glass": default_glass(table) if glass == "auto" else glass,
                 "counts": vars(counts),
                 "unlisted_mask_values": {
@@ -177,6 +161,37 @@ def cut_patches_job(
         f"{counts.skipped_mostly_ignored} mostly ignored."
     )
     return load_patches(out)
+
+
+def _cut(
+    pair: Pair,
+    table: ClassTable,
+    rules: _Rules,
+    split: str,
+    writer: DatasetWriter,
+    counts: _Counts,
+    cancel: CancelToken,
+) -> Job[None]:
+    """Write the patches of one image and count them."""
+    image, mask = read_pair(pair)
+    indices = table.lookup()[mask]
+    size = rules.size_px
+    if min(mask.shape) < size:
+        counts.images_too_small.append(pair.key)
+        yield Log(
+            f"{pair.image}: {mask.shape[1]} x {mask.shape[0]} px is smaller than a "
+            f"patch ({size} px); skipped.",
+            "warning",
+        )
+        return
+    counts.images += 1
+    for y, x in window_origins(mask.shape, size, rules.stride_px):
+        cancel.raise_if_cancelled()
+        window = np.s_[y : y + size, x : x + size]
+        labels = _labels(indices[window], len(table), rules, counts)
+        if labels is not None:
+            name = f"{pair.flat_key}_y{y:05d}_x{x:05d}"
+            writer.add(name, image[window], mask[window], labels, pair.key, split)
 
 
 def cut_patches(
@@ -216,20 +231,28 @@ def cut_patches(
 def _labels(
     indices: NDArray[np.uint8],
     n_classes: int,
-    min_share: float,
-    max_ignored: float,
+    rules: _Rules,
     counts: _Counts,
 ) -> NDArray[np.bool_] | None:
     """Return the label vector of a window, None if it is to be skipped; count either."""
-    if float((indices >= n_classes).mean()) > max_ignored:
+    if float((indices >= n_classes).mean()) > rules.max_ignored:
         counts.skipped_mostly_ignored += 1
         return None
-    labels = class_presence(indices, n_classes, min_share)
+    labels = class_presence(indices, n_classes, rules.min_share)
     if not labels.any():
         counts.skipped_without_class += 1
         return None
     counts.patches += 1
     return labels
+
+
+def _nothing_text(counts: _Counts, rules: _Rules, images: int) -> str:
+    return (
+        f"No patch of {rules.size_px} px with a class was found in {images} images: "
+        f"{len(counts.images_too_small)} images are too small, "
+        f"{counts.skipped_without_class} windows have no class that covers "
+        f"{rules.min_share:.0%}, {counts.skipped_mostly_ignored} are mostly ignored."
+    )
 
 
 def _unlisted_text(unlisted: Mapping[str, Mapping[int, int]]) -> str:

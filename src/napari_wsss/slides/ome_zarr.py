@@ -121,27 +121,24 @@ def create_pyramid(
             colors = channel_colors or ["#ffffff"] * len(channel_names)
             rendering = ngff.omero(channel_names, colors, 255 if dtype == "uint8" else 1)
         ome = ngff.image_attributes(image, rendering)
-    codec = ZstdCodec(level=compression_level, checksum=True)
-    arrays = []
+    per_chunk = tuple(min(channels_per_chunk, n) for n in shape[:-2])
     with writing(where):
         try:
-            for level in range(count):
-                size = (*shape[:-2], *(-(-n // 2**level) for n in shape[-2:]))
-                chunks = tuple(min(channels_per_chunk, n) for n in shape[:-2])
-                arrays.append(
-                    target.create_array(
-                        str(level),
-                        shape=size,
-                        chunks=(*chunks, chunk, chunk),
-                        dtype=dtype,
-                        compressors=codec,
-                        fill_value=fill_value,
-                        dimension_names=axes,
-                        # Stored even if all equal to the fill value, so that a chunk that
-                        # is missing was not written.
-                        config={"write_empty_chunks": True},
-                    )
+            arrays = [
+                target.create_array(
+                    str(level),
+                    shape=(*shape[:-2], *(-(-n // 2**level) for n in shape[-2:])),
+                    chunks=(*per_chunk, chunk, chunk),
+                    dtype=dtype,
+                    compressors=ZstdCodec(level=compression_level, checksum=True),
+                    fill_value=fill_value,
+                    dimension_names=axes,
+                    # Stored even if all equal to the fill value, so that a chunk that
+                    # is missing was not written.
+                    config={"write_empty_chunks": True},
                 )
+                for level in range(count)
+            ]
         except (ValueError, TypeError, KeyError) as error:
             raise OutputError(f"{where}: the image cannot be created: {error}") from error
         target.attrs.update({"ome": ome, ngff.KEY: {**_own(target), **own}})

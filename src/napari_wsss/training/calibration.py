@@ -26,12 +26,11 @@ from torch import Tensor
 
 from napari_wsss.models import WsssModel
 from napari_wsss.patches import PatchSet
+from napari_wsss.patches.formats.common import MIN_SHARE
 from napari_wsss.slides.tissue import glass_mask
 
-__all__ = ["SHARE", "Bags", "fitted_temperature", "held_out_temperature", "pixel_bags"]
+__all__ = ["Bags", "fitted_temperature", "held_out_temperature", "pixel_bags"]
 
-#: Share of a patch that a class covers to be its label, as patches are usually labelled.
-SHARE = 0.05
 #: Fewer held-out patches say nothing.
 FEWEST = 16
 #: Held-out patches that are looked at, and pixels of each, both evenly chosen.
@@ -93,7 +92,7 @@ def pixel_bags(model: WsssModel, held: PatchSet, device: torch.device) -> Bags:
     return Bags(torch.stack(rows), labels)
 
 
-def fitted_temperature(bags: Bags, share: float = SHARE) -> float:
+def fitted_temperature(bags: Bags, share: float = MIN_SHARE) -> float:
     """Return the temperature, 1 or more, under which labels are most likely, to three digits.
 
     Parameters

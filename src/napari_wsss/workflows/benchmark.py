@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_wsss.cams import PseudoMasks, pseudo_mask_job
 from napari_wsss.errors import DataError, SettingsError, listed
 from napari_wsss.files import check_writable, write_atomic
 from napari_wsss.jobs import CancelToken, Event, Job, Log, run_job
-from napari_wsss.models import WsssModel, load_classifier, load_segmenter
+from napari_wsss.models import WsssModel
 from napari_wsss.patches import PatchSet, load_patches
 from napari_wsss.recipes import Recipe, recipe
 from napari_wsss.settings import EvaluationSettings
-from napari_wsss.training import classifier_job, segmenter_job
 from napari_wsss.training.loop import fingerprint
 from napari_wsss.workflows.measure import evaluate_job
+from napari_wsss.workflows.phases import phase_one_job, phase_two_job
 from napari_wsss.workflows.stages import Stages
 
 __all__ = ["BENCHMARKS", "BenchmarkResult", "benchmark_job", "run_benchmark"]
@@ -175,39 +174,19 @@ def benchmark_job(
     stages = Stages(out, overwrite)
     yield Log(f"{name}: {len(train)} patches to train on, {len(tested[0])} images to test on")
     shared: dict[str, Any] = {"device": device, "cancel": cancel}
-    first, second = bundle.classifier.changed(seed=seed), bundle.segmenter.changed(seed=seed)
-
-    chain = fingerprint(name, train.fingerprint, train.mpp, first.model_dump_json())
-    weights = out / "classifier.safetensors"
-    classifier = yield from stages.run(
-        "classifier",
-        chain,
-        weights,
-        lambda replace: classifier_job(train, weights, first, overwrite=replace, **shared),
-        lambda: load_classifier(weights),
+    classifier, chain = yield from phase_one_job(
+        stages, train, bundle.classifier.changed(seed=seed), (name,), **shared
     )
     measured = _Measuring(stages, tested, train, evaluation, split, shared)
     cams = yield from measured.run("CAM only", classifier, chain)
-
-    chain = fingerprint(chain, bundle.pseudo_masks.model_dump_json())
-    masks = out / "pseudo-masks"
-    pseudo = yield from stages.run(
-        "pseudo-masks",
+    model, chain = yield from phase_two_job(
+        stages,
+        train,
+        classifier,
         chain,
-        masks / "pseudo_masks.json",
-        lambda replace: pseudo_mask_job(
-            train, classifier, masks, bundle.pseudo_masks, overwrite=replace, **shared
-        ),
-        lambda: PseudoMasks(masks),
-    )
-    chain = fingerprint(chain, second.model_dump_json())
-    final = out / "segmenter.safetensors"
-    model = yield from stages.run(
-        "segmenter",
-        chain,
-        final,
-        lambda replace: segmenter_job(train, pseudo, final, second, overwrite=replace, **shared),
-        lambda: load_segmenter(final),
+        bundle.pseudo_masks,
+        bundle.segmenter.changed(seed=seed),
+        **shared,
     )
     both = yield from measured.run("both phases", model, chain)
 

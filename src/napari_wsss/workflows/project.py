@@ -41,12 +41,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from napari_wsss.cams import PseudoMasks, pseudo_mask_job
 from napari_wsss.errors import SettingsError, listed
 from napari_wsss.inference import SlideSegmentation, segment_job
 from napari_wsss.inference.result import result_path
 from napari_wsss.jobs import CancelToken, Event, Job, run_job
-from napari_wsss.models import WsssModel, load_classifier, load_segmenter
+from napari_wsss.models import WsssModel
 from napari_wsss.patches import PatchSet, cut_patches_job, load_patches
 from napari_wsss.recipes import RECIPE_STAGES, recipe
 from napari_wsss.settings import (
@@ -57,10 +56,10 @@ from napari_wsss.settings import (
     SegmenterSettings,
 )
 from napari_wsss.slides import open_slide
-from napari_wsss.training import classifier_job, segmenter_job
 from napari_wsss.training.loop import fingerprint
 from napari_wsss.workflows.exports import export_result
 from napari_wsss.workflows.measure import evaluate_job
+from napari_wsss.workflows.phases import phase_one_job, phase_two_job
 from napari_wsss.workflows.report import report_evaluation
 from napari_wsss.workflows.stages import Stages
 
@@ -196,36 +195,17 @@ def project_job(
     stage, outcome = stages.run, stages.outcome
     patches = yield from _patches(file, home, out, stage, cancel)
     seed = {"seed": file.project.seed}
-    first = file.classifier.changed(**seed)
-    second = file.segmenter.changed(**seed)
-    chain = fingerprint(patches.fingerprint, patches.mpp, first.model_dump_json())
-    target = out / "classifier.safetensors"
-    classifier = yield from stage(
-        "classifier",
-        chain,
-        target,
-        lambda replace: classifier_job(patches, target, first, overwrite=replace, **shared),
-        lambda: load_classifier(target),
+    classifier, chain = yield from phase_one_job(
+        stages, patches, file.classifier.changed(**seed), **shared
     )
-    chain = fingerprint(chain, file.pseudo_masks.model_dump_json())
-    folder = out / "pseudo-masks"
-    pseudo = yield from stage(
-        "pseudo-masks",
+    model, chain = yield from phase_two_job(
+        stages,
+        patches,
+        classifier,
         chain,
-        folder / "pseudo_masks.json",
-        lambda replace: pseudo_mask_job(
-            patches, classifier, folder, file.pseudo_masks, overwrite=replace, **shared
-        ),
-        lambda: PseudoMasks(folder),
-    )
-    chain = fingerprint(chain, second.model_dump_json())
-    final = out / "segmenter.safetensors"
-    model = yield from stage(
-        "segmenter",
-        chain,
-        final,
-        lambda replace: segmenter_job(patches, pseudo, final, second, overwrite=replace, **shared),
-        lambda: load_segmenter(final),
+        file.pseudo_masks,
+        file.segmenter.changed(**seed),
+        **shared,
     )
     result: dict[str, Any] = {"stages": outcome, "out": str(out)}
     if file.evaluate is not None:
