@@ -171,6 +171,7 @@ def test_a_new_class_gets_a_colour_of_its_own(labels):
 
 def test_pace_leaves_pauses_out():
     assert patches_per_minute(np.array([5.0])) is None
+    assert patches_per_minute(np.linspace(0, 0.5, 40)) is None, "too short to say"
     assert patches_per_minute(np.array([0, 2, 4, 6, 1000, 1002.0])) == pytest.approx(30)
 
 

@@ -164,22 +164,21 @@ class Pipeline:
         Returns
         -------
         Rect or None
-            What was stored; None if nobody looks on, or it cannot be read, which the run
-            will find out.
+            What was stored; None if nobody looks on, the block is no larger, or it cannot be
+            read, which the run will find out.
         """
-        if self._live is None:
-            return None
         rect = _chunk_at(block.rect, place)
-        side = max(rect.height, rect.width)
+        if self._live is None or rect == block.rect:
+            return None
+        tissue = self.plan.tissue_in(rect)
         try:
-            loaded = _Loaded(Block(rect, True), self._tiles(rect, side), self.plan.tissue_in(rect))
+            tiles = self._tiles(rect, max(rect.height, rect.width))
         except SlideError:
             return None
-        (computed,) = self._compute([loaded])
+        (computed,) = self._compute([_Loaded(Block(rect, True), tiles, tissue)])
         _, arrays = self._fetch(computed)
-        for pyramid, array in zip(
-            self.pyramids, self.output.masked(arrays, self.plan.tissue_in(rect))[0], strict=True
-        ):
+        stored, _ = self.output.masked(arrays, tissue)
+        for pyramid, array in zip(self.pyramids, stored, strict=True):
             pyramid.write(rect.y, rect.x, array)
         self._live.recall(rect)
         return rect

@@ -32,6 +32,8 @@ LEFT_OUT = 1 << 31
 MOST_CLASSES = 31
 #: Pauses longer than this do not count as time spent labelling (s).
 _PAUSE_S = 30.0
+#: Seconds of work after which it is said how fast that goes.
+_ENOUGH_S = 5.0
 
 Cells = NDArray[np.int64]
 
@@ -327,12 +329,12 @@ def patches_per_minute(times: NDArray[np.float64]) -> float | None:
     Returns
     -------
     float or None
-        None if there are fewer than two.
+        None before there are `_ENOUGH_S` seconds of work, from which nothing follows.
     """
     gaps = np.diff(np.sort(times))
     gaps = gaps[gaps <= _PAUSE_S]
     spent = float(gaps.sum())
-    return 60 * len(gaps) / spent if spent > 0 else None
+    return 60 * len(gaps) / spent if spent >= _ENOUGH_S else None
 
 
 def without_values(classes: ClassTable) -> ClassTable:
