@@ -30,7 +30,7 @@ from napari_wsss.slides import open_slide
 SETTINGS = InferenceSettings(block_px=512, tissue_only=False, precision="fp32")
 ARCHITECTURE = {
     "segmenter": {"decoder_channels": 16, "encoder_stages": 3},
-    "classifier": {"depths": [-1], "deep_supervision": False},
+    "classifier": {"depths": [-2, -1], "deep_supervision": True},
 }
 
 
@@ -112,11 +112,14 @@ def test_one_worker_gives_the_same(model, slide, tmp_path, finished):
     assert files(result.path) == finished
 
 
-def test_maps_too(slide, tmp_path, two):
+@pytest.mark.parametrize("depth", [None, 1])
+def test_maps_too(slide, tmp_path, two, depth):
     classifier = model_of("classifier")
-    alone = map_slide(slide, classifier, tmp_path / "alone", SETTINGS, device="cpu")
-    shared = map_slide(slide, classifier, tmp_path / "shared", SETTINGS, device="cpu", cluster=two)
+    options = {"device": "cpu", "depth": depth}
+    alone = map_slide(slide, classifier, tmp_path / "alone", SETTINGS, **options)
+    shared = map_slide(slide, classifier, tmp_path / "shared", SETTINGS, **options, cluster=two)
     assert files(alone.path) == files(shared.path)
+    assert shared.depth == depth
 
 
 def test_a_cancelled_run_goes_on_without_the_workers(model, slide, tmp_path, finished, two):

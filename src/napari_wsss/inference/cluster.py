@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Cluster"]
 
-_OUTPUTS: dict[str, type[Output]] = {c.kind: c for c in (SegmentationOutput, MapsOutput)}
 #: Tasks given out per thread of the workers: one at work, one waiting for it.
 _DEEP = 2
 _LOADING = threading.Lock()
@@ -194,6 +193,8 @@ class BlockTask:
         As JSON.
     result
         Folder of the result, its arrays created.
+    depth
+        Of class maps; None for what the model says by itself.
     """
 
     kind: str
@@ -207,6 +208,7 @@ class BlockTask:
     model_mpp: float | None
     device: str
     result: Path
+    depth: int | None = None
 
 
 def run_block(task: BlockTask, block: Block) -> Entry | WsssError:
@@ -236,8 +238,12 @@ def _pipeline(task: BlockTask) -> Pipeline:
         raise ModelError(f"{task.model} holds another model than that of this run.")
     settings = InferenceSettings.model_validate_json(task.settings)
     plan = SlidePlan.of(slide, model, settings, task.model_mpp)
-    output = _OUTPUTS[task.kind](model.classes, settings)
-    engine = Engine(model, settings, device=task.device)
+    output: Output
+    if task.kind == MapsOutput.kind:
+        output = MapsOutput(model.classes, settings, task.depth)
+    else:
+        output = SegmentationOutput(model.classes, settings)
+    engine = Engine(output.network(model), settings, device=task.device)
     return Pipeline(engine, plan, output, output.open(task.result))
 
 

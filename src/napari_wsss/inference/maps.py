@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from napari_wsss.inference.result import read_run
 from napari_wsss.inference.run import View, slide_job
 from napari_wsss.jobs import CancelToken, Event, Job, run_job
 from napari_wsss.models import Classifier
+from napari_wsss.models.depths import Depth, depth_number
 from napari_wsss.settings import InferenceSettings
 from napari_wsss.slides import Slide
 
@@ -55,6 +57,12 @@ class SlideMaps:
         classes = ClassTable.from_dict(run["model"]["classes"], str(path))
         return cls(path, zarr.open_array(str(path / "0"), mode="r"), classes, run)
 
+    @property
+    def depth(self) -> int | None:
+        """The depth of the maps, 1 (shallowest) to D; None for the classifier's own."""
+        depth: int | None = self.run.get("depth")
+        return depth
+
     def summary(self) -> dict[str, Any]:
         """Return plain data: shape, µm/px, mean evidence per class, and blocks."""
         return dict(self.run["summary"])
@@ -66,6 +74,7 @@ def map_slide(
     out: str | Path,
     settings: InferenceSettings | None = None,
     *,
+    depth: Depth | None = None,
     model_mpp: float | None = None,
     device: str = "auto",
     overwrite: bool = False,
@@ -77,14 +86,26 @@ def map_slide(
 ) -> SlideMaps:
     """Write the classifier's CAMs of a slide as ``<out>/<slide.name>-maps.ome.zarr``.
 
+    One run makes the maps of one depth, in a folder of its own (``-maps-depth-2.ome.zarr``):
+    all of them together would multiply what a block holds in memory and what is stored, for
+    maps that mostly nobody looks at, while a shallow depth alone leaves out the layers above
+    it. So each is stopped, resumed and verified by itself, and those that exist can be
+    switched between.
+
     Parameters
     ----------
     slide, settings, model_mpp, device, overwrite, view, live, cluster, on_event, cancel
         As in `segment_slide`.
     classifier
-        Its (fused) class maps are made by one forward pass per block.
+        Its class maps are made by one forward pass per block.
     out
         Folder of results.
+    depth
+        None for the classifier's own map: that of the joint head if it has one, else the mean
+        of all its heads. A number for the map of one head, 1 (shallowest) to D (deepest) as
+        pseudo masks count, or -1 (deepest), -2 ... as the setting ``depths`` does. ``"joint"``
+        insists on the joint head. Depths without head need gradients, one patch at a time:
+        see `napari_wsss.cams.Explainer`.
 
     Returns
     -------
@@ -101,6 +122,7 @@ def map_slide(
         classifier,
         Path(out),
         settings,
+        depth=depth,
         model_mpp=model_mpp,
         device=device,
         overwrite=overwrite,
@@ -118,6 +140,7 @@ def map_job(
     out_dir: Path,
     settings: InferenceSettings | None = None,
     *,
+    depth: Depth | None = None,
     model_mpp: float | None = None,
     device: str = "auto",
     overwrite: bool = False,
@@ -128,7 +151,7 @@ def map_job(
 ) -> Job[SlideMaps]:
     """Yield the events of `map_slide`, which documents the parameters."""
     path = yield from slide_job(
-        MapsOutput,
+        partial(MapsOutput, depth=depth_number(classifier, depth)),
         slide,
         classifier,
         out_dir,

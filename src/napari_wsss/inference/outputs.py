@@ -20,6 +20,8 @@ from napari_wsss.inference.predict import label_map, region_uncertainty
 from napari_wsss.inference.region import Region
 from napari_wsss.inference.result import LABELS, NOT_COMPUTED, class_shares
 from napari_wsss.inference.tiles import Rect
+from napari_wsss.models import Classifier, WsssModel
+from napari_wsss.models.one_depth import OneDepth
 from napari_wsss.settings import InferenceSettings
 from napari_wsss.slides import Pyramid, create_labels, create_pyramid, open_pyramid
 from napari_wsss.slides.downsample import Method
@@ -45,8 +47,10 @@ class Output(ABC):
     #: with, and how each of its pyramids is made coarser.
     kind: ClassVar[str]
     stage: ClassVar[str]
-    suffix: ClassVar[str] = ""
+    suffix: str = ""
     methods: ClassVar[tuple[Method, ...]]
+    #: Of a class map, 1 (shallowest) to D; None for what the model says by itself.
+    depth: int | None = None
 
     def __init__(self, classes: ClassTable, settings: InferenceSettings):
         self.classes = classes
@@ -84,6 +88,10 @@ class Output(ABC):
     def gate(self, patch_size_px: int, plan: SlidePlan) -> GateGrid | None:
         """Return the windows of the gate; None for no gate."""
         return None
+
+    def network(self, model: WsssModel) -> WsssModel:
+        """Return the part of the model that runs."""
+        return model
 
 
 class SegmentationOutput(Output):
@@ -152,12 +160,31 @@ class SegmentationOutput(Output):
 
 
 class MapsOutput(Output):
-    """The sigmoid of each class's CAM logit, times 254, (K, H, W)."""
+    """The sigmoid of each class's CAM logit, times 254, (K, H, W).
+
+    Parameters
+    ----------
+    classes, settings
+        As of `Output`.
+    depth
+        Whose map, as `depth_number` says it; None for the classifier's own.
+    """
 
     kind = "maps"
     stage = "Maps"
-    suffix = "-maps"
     methods = ("mean",)
+
+    def __init__(self, classes: ClassTable, settings: InferenceSettings, depth: int | None = None):
+        super().__init__(classes, settings)
+        self.depth = depth
+        self.suffix = "-maps" if depth is None else f"-maps-depth-{depth}"
+
+    def network(self, model: WsssModel) -> WsssModel:
+        """Return the classifier up to the head of the depth."""
+        if self.depth is None:
+            return model
+        assert isinstance(model, Classifier)
+        return OneDepth(model, self.depth)
 
     def create(self, group: zarr.Group, name: str, plan: SlidePlan) -> tuple[Pyramid, ...]:
         """Create the maps, one channel per class."""

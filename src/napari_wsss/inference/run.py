@@ -60,14 +60,17 @@ def slide_job(
     """
     settings = settings or InferenceSettings()
     cancel = cancel or CancelToken()
+    output = make(model.classes, settings)
+    network = output.network(model)
     with ThreadPoolExecutor(1, "engine") as pool:  # both take a second
-        making = pool.submit(Engine, model, settings, device=device, cancel=cancel)
+        making = pool.submit(Engine, network, settings, device=device, cancel=cancel)
         plan = SlidePlan.of(slide, model, settings, model_mpp)
         engine = making.result()
-    output = make(model.classes, settings)
     path = result_path(out_dir, slide.name + output.suffix)
     where = describe_device(engine.device, settings.precision)
     record = run_record(output.kind, slide, model, settings, plan, where)
+    if output.depth is not None:  # left out where there is none: records stay what they were
+        record["depth"] = output.depth
     with RunFolder(path, record) as folder:
         state = folder.prepare(overwrite)
         if state == "finished":
@@ -176,6 +179,7 @@ class _Run:
             model_mpp=self.model_mpp,
             device=device,
             result=self.folder.path.resolve(),
+            depth=self.output.depth,
         )
 
     def _announcement(self, engine: Engine, todo: list[Block]) -> str:
