@@ -15,8 +15,9 @@ from torch import Tensor
 
 from napari_wsss.classes import ClassTable
 from napari_wsss.inference.blocks import CHUNK_PX, SlidePlan
-from napari_wsss.inference.gate import GateGrid, allowed_cells, over_pixels
-from napari_wsss.inference.predict import label_map, region_uncertainty
+from napari_wsss.inference.gate import GateGrid, allowed_cells
+from napari_wsss.inference.labels import region_labels
+from napari_wsss.inference.predict import entropy_region
 from napari_wsss.inference.region import Region
 from napari_wsss.inference.result import LABELS, NOT_COMPUTED, class_shares
 from napari_wsss.inference.tiles import Rect
@@ -120,19 +121,17 @@ class SegmentationOutput(Output):
 
     def tensors(self, region: Region, rect: Rect, gate: GateGrid | None) -> tuple[Tensor, ...]:
         """Return labels, uncertainty and a check."""
-        allowed = None
+        cells = None
         if gate is not None:
             cells = allowed_cells(region, gate, rect, self.settings.gate_threshold)
-            if not bool(cells.all()):
-                allowed = over_pixels(cells.to(region.logits.device), gate, rect)
-        size, device = (rect.height, rect.width), region.logits.device
-        labels = torch.empty(size, dtype=torch.uint8, device=device)
-        entropy = region_uncertainty(region, rect)
-        check = region.presence.sum() + entropy.sum()
-        doubt = entropy.mul_(254).round_().to(torch.uint8)
-        for rows, logits in region.strips(rect):
-            here = None if allowed is None else allowed[:, rows]
-            torch.add(label_map(logits, here), 1, out=labels[rows])
+            if bool(cells.all()):
+                cells = None
+        labels = region_labels(region, rect, cells, gate).add_(1)
+        entropy = entropy_region(region)
+        doubt = torch.empty_like(labels)
+        for rows, values in entropy.strips(rect):
+            doubt[rows] = (values[0] * 254).round_()
+        check = region.presence.sum() + entropy.logits.sum()
         return labels, doubt, check
 
     def blank(self, rect: Rect, value: int) -> tuple[NDArray[np.uint8], ...]:
