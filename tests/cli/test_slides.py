@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_wsss.inference import SlideSegmentation
+from napari_wsss.inference import SlideSegmentation, map_slide
+from napari_wsss.models import Classifier, read_info, save_model
+from napari_wsss.settings import InferenceSettings
 from napari_wsss.slides import open_slide
 
 
@@ -111,6 +113,46 @@ def test_maps(cli, classifier, slide, tmp_path):
     (row,) = json.loads(result.stdout)["slides"]
     assert set(row["mean_evidence"]) == {"tumour", "stroma"}
     assert row["shape"] == [128, 160]
+
+
+@pytest.fixture
+def maps(cli, slide, tmp_path):
+    """Call 'maps' with a classifier and small blocks."""
+
+    def run(classifier, *args):
+        small = ("--set", "block_px=64", "--out", tmp_path / "out", "--mpp", 0.5)
+        return cli("maps", slide, "--classifier", classifier, *small, *args)
+
+    return run
+
+
+@pytest.mark.parametrize(("given", "number"), [("1", 1), ("-2", 2)])
+def test_maps_of_a_depth_are_those_of_python(maps, classifier, slide, tmp_path, given, number):
+    deep = tmp_path / "deep.safetensors"
+    info = read_info(classifier)
+    architecture = {**info.architecture, "deep_supervision": True}
+    model = Classifier(info.model_copy(update={"architecture": architecture}), load_weights=False)
+    save_model(model.eval(), deep)
+    result = maps(deep, "--depth", given)
+    assert result.exit_code == 0, result.output
+    written = tmp_path / "out" / f"a [1 0]-maps-depth-{number}.ome.zarr"
+    assert str(written) in result.stdout
+    with open_slide(slide, mpp=0.5) as opened:
+        alone = map_slide(
+            opened, model, tmp_path / "alone", InferenceSettings(block_px=64), depth=number
+        )
+    for name in ("checksums.json", "run.json"):
+        assert (written / name).read_bytes() == (alone.path / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("depth", "reason"), [("1", "needs gradients"), ("9", "no depth 9"), ("deep", "or 'joint'")]
+)
+def test_a_depth_that_cannot_be_had_is_said(maps, classifier, tmp_path, depth, reason):
+    result = maps(classifier, "--depth", depth)
+    assert result.exit_code == 1
+    assert reason in " ".join(result.stderr.split())
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,14 @@ import pytest
 import torch
 
 from napari_wsss.errors import CancelledError, ModelError
-from napari_wsss.inference import SlideMaps, map_job, map_slide, segment_slide, verify_result
+from napari_wsss.inference import (
+    SlideMaps,
+    find_maps,
+    map_job,
+    map_slide,
+    segment_slide,
+    verify_result,
+)
 from napari_wsss.jobs import BlockDone, CancelToken, Log, run_job
 from napari_wsss.settings import InferenceSettings
 from napari_wsss.slides import open_slide
@@ -169,3 +176,24 @@ def test_maps_are_no_segmentation_of_the_slide(make, slide, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "a-maps-depth-1.ome.zarr", "a-maps.ome.zarr", "a.ome.zarr",
     ]  # fmt: skip
+
+
+def test_maps_are_found_again_begun_or_finished(make, slide, image, tmp_path):
+    model = make(deep_supervision=True)
+    assert find_maps(slide, model, tmp_path, depth=2) is None
+    token = CancelToken()
+    job = map_job(slide, model, tmp_path, SETTINGS, depth=2, cancel=token)
+    with pytest.raises(CancelledError):
+        run_job(job, lambda event: isinstance(event, BlockDone) and token.cancel())
+    begun = find_maps(slide, model, tmp_path, depth=-2)
+    assert begun == map_slide(slide, model, tmp_path, SETTINGS, depth=2).path
+    assert find_maps(slide, model, tmp_path, depth=2) == begun
+    assert find_maps(slide, model, tmp_path) is None
+    assert find_maps(slide, model, tmp_path, depth=1) is None
+    # Another slide of that name, another classifier, something else at that place.
+    other = open_slide(255 - image, mpp=0.5, name="a")
+    assert find_maps(other, model, tmp_path, depth=2) is None
+    assert find_maps(slide, make(deep_supervision=True, joint_head=8), tmp_path, depth=2) is None
+    for content in ("no record", "[]", '{"kind": "maps", "slide": 3}'):
+        (begun / "run.json").write_text(content)
+        assert find_maps(slide, model, tmp_path, depth=2) is None

@@ -26,6 +26,7 @@ from napari_wsss.errors import CancelledError, OutputError, SettingsError, WsssE
 
 if TYPE_CHECKING:
     from napari_wsss.inference import Cluster
+    from napari_wsss.models.depths import Depth
     from napari_wsss.slides import Slide
 
 __all__ = ["convert", "map_slides", "register", "segment", "verify"]
@@ -59,6 +60,17 @@ Scheduler = Annotated[
         "--scheduler",
         metavar="ADDRESS",
         help="Share the blocks among the workers of a dask scheduler, such as tcp://node7:8786.",
+        show_default=False,
+    ),
+]
+MapDepth = Annotated[
+    str | None,
+    typer.Option(
+        "--depth",
+        metavar="N",
+        help="Map of one class head: 1 (shallowest) to the number of depths, or -1 (deepest), -2 "
+        "...; 'joint' is the joint head. Left out, the classifier's own map: of the joint head, "
+        "else the mean of all heads.",
         show_default=False,
     ),
 ]
@@ -131,6 +143,7 @@ def map_slides(
         ),
     ],
     out: ResultsOut,
+    depth: MapDepth = None,
     mpp: Mpp = None,
     model_mpp: ModelMpp = None,
     settings: SettingsFile = None,
@@ -142,18 +155,24 @@ def map_slides(
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write the classifier's activation maps of slides to DIR/NAME-maps.ome.zarr."""
+    """Write the classifier's activation maps of slides to DIR/NAME-maps.ome.zarr.
+
+    Those of one depth go to DIR/NAME-maps-depth-N.ome.zarr.
+    """
     terminal = Terminal(json, quiet=quiet)
+    chosen = _depth(depth)
     from napari_wsss.cli.stages import read_settings
     from napari_wsss.settings import InferenceSettings
 
     values = read_settings(InferenceSettings, settings, changes)
     from napari_wsss.inference import map_job
     from napari_wsss.models import load_classifier
+    from napari_wsss.models.depths import depth_number
 
     network = load_classifier(classifier)
 
     place: dict[str, Any] = {"model_mpp": model_mpp, "device": device, "overwrite": overwrite}
+    place["depth"] = depth_number(network, chosen)  # said once, not for each slide
 
     def work(slide: Slide) -> dict[str, Any]:
         result = terminal.run(map_job, slide, network, out, values, **place)
@@ -227,6 +246,15 @@ def convert(
         terminal.summary(
             {"slide": slide, "result": path, "shape": source.shape, "mpp": source.mpp}
         )
+
+
+def _depth(text: str | None) -> Depth | None:
+    if text is None or text == "joint":
+        return text  # type: ignore[return-value]
+    try:
+        return int(text)
+    except ValueError:
+        raise SettingsError(f"--depth is a number or 'joint', not {text!r}.") from None
 
 
 def _workers(workers: int, scheduler: str | None) -> AbstractContextManager[Cluster | None]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     )
     from napari_wsss.inference.engine import Engine
     from napari_wsss.inference.halo import Halo, receptive_halo
-    from napari_wsss.inference.maps import SlideMaps, map_job, map_slide
+    from napari_wsss.inference.maps import SlideMaps, find_maps, map_job, map_slide
     from napari_wsss.inference.predict import BlockPrediction, image_logits
     from napari_wsss.inference.result import SlideSegmentation
     from napari_wsss.inference.slide import segment_job, segment_slide
@@ -37,6 +37,7 @@ __all__ = [
     "areas_with",
     "correct_region",
     "corrections_of",
+    "find_maps",
     "image_logits",
     "map_job",
     "map_slide",
@@ -66,7 +67,7 @@ __getattr__ = on_first_use(
         ),
         "engine": ("Engine",),
         "halo": ("Halo", "receptive_halo"),
-        "maps": ("SlideMaps", "map_job", "map_slide"),
+        "maps": ("SlideMaps", "find_maps", "map_job", "map_slide"),
         "predict": ("BlockPrediction", "image_logits"),
         "result": ("SlideSegmentation",),
         "slide": ("segment_job", "segment_slide"),

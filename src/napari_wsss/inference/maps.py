@@ -14,15 +14,15 @@ from napari_wsss.classes import ClassTable
 from napari_wsss.errors import SlideError
 from napari_wsss.inference.cluster import Cluster
 from napari_wsss.inference.outputs import MapsOutput
-from napari_wsss.inference.result import read_run
+from napari_wsss.inference.result import read_run, result_path
 from napari_wsss.inference.run import View, slide_job
 from napari_wsss.jobs import CancelToken, Event, Job, run_job
-from napari_wsss.models import Classifier
+from napari_wsss.models import Classifier, weights_digest
 from napari_wsss.models.depths import Depth, depth_number
 from napari_wsss.settings import InferenceSettings
 from napari_wsss.slides import Slide
 
-__all__ = ["SlideMaps", "map_job", "map_slide"]
+__all__ = ["SlideMaps", "find_maps", "map_job", "map_slide"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,3 +165,31 @@ def map_job(
         cancel=cancel,
     )
     return SlideMaps.open(path)
+
+
+def find_maps(
+    slide: Slide, classifier: Classifier, out: str | Path, *, depth: Depth | None = None
+) -> Path | None:
+    """Return the folder of maps that a run of `map_slide` finished or began; None without one.
+
+    Parameters
+    ----------
+    slide, classifier, out, depth
+        As of `map_slide`. Maps of another slide of that name, or by another classifier, are
+        none of these; those of other inference settings are.
+
+    Raises
+    ------
+    ModelError
+        If the classifier has no such depth.
+    """
+    number = depth_number(classifier, depth)
+    output = MapsOutput(classifier.classes, InferenceSettings(), number)
+    path = result_path(Path(out), slide.name + output.suffix)
+    try:
+        run = read_run(path)
+        made = run["kind"], run.get("depth"), run["slide"]["fingerprint"], run["model"]["sha256"]
+    except (SlideError, KeyError, TypeError):  # nothing, or nothing of ours
+        return None
+    wanted = output.kind, number, slide.fingerprint, weights_digest(classifier)
+    return path if made == wanted else None
