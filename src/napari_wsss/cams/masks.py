@@ -10,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_wsss.allocator import prepare_process
 from napari_wsss.cams.maps import depth_maps, scaled
 from napari_wsss.cams.refine import guided_filter
 from napari_wsss.classes import IGNORE
 from napari_wsss.errors import ModelError, WsssError
 from napari_wsss.jobs import CancelToken
 from napari_wsss.models import Classifier
-from napari_wsss.models.device import autocast, is_out_of_memory, prepare_process
+from napari_wsss.models.device import autocast, is_out_of_memory
 from napari_wsss.models.fusion import fused
 from napari_wsss.models.interrupt import interruptible
 from napari_wsss.models.pointwise import with_matrix_products

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from napari_wsss.allocator import PROCESS_ENVIRONMENT
 from napari_wsss.errors import MissingDependencyError, ModelError, SlideError, WsssError
 from napari_wsss.inference.blocks import Block, SlidePlan
 from napari_wsss.inference.engine import Engine
@@ -99,7 +100,8 @@ class Cluster:
         distributed = _distributed()
         threads = threads or max(1, (os.cpu_count() or 1) // workers)
         # Read by the numerical libraries of the workers when they are loaded.
-        with _environment(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads)):
+        count = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        with _environment(**count, **PROCESS_ENVIRONMENT):
             try:
                 cluster = distributed.LocalCluster(
                     n_workers=workers,

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_wsss.allocator import prepare_process
 from napari_wsss.inference.halo import receptive_halo
 from napari_wsss.inference.region import Region
 from napari_wsss.inference.tiles import BlendedTiles, ExactTiles, Rect
@@ -24,7 +25,7 @@ from napari_wsss.jobs import CancelToken
 from napari_wsss.models import WsssModel
 from napari_wsss.models.acceleration import accelerated
 from napari_wsss.models.base import ReducedOutput, Window
-from napari_wsss.models.device import autocast, choose_device, prepare_process
+from napari_wsss.models.device import autocast, choose_device
 from napari_wsss.models.interrupt import interruptible
 from napari_wsss.settings import InferenceSettings
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
-import platform
 from typing import Any
 
 import torch
@@ -17,11 +15,8 @@ __all__ = [
     "choose_device",
     "describe_device",
     "is_out_of_memory",
-    "prepare_process",
     "uses_bf16",
 ]
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -87,24 +82,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and (
         "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
     )
-
-
-@functools.cache
-def prepare_process() -> bool:
-    """Stop glibc from mapping every large tensor anew; True if it applied.
-
-    By default glibc serves each block over 32 MiB by a fresh ``mmap`` whose pages fault
-    in one by one; keeping such blocks on the heap makes large tiles 1.2 to 2.4 times
-    faster. Other platforms have no such setting and need none.
-    """
-    if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
-        return False
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return False
-    limit = 2**31 - 1
-    return bool(mallopt(_M_MMAP_THRESHOLD, limit)) and bool(mallopt(_M_TRIM_THRESHOLD, limit))
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_wsss.allocator import prepare_process
 from napari_wsss.errors import WsssError
 from napari_wsss.jobs import CancelToken, Job, Progress
 
@@ -52,7 +53,7 @@ class PatchNetwork:
     ) -> None:
         from napari_wsss.models import Encoder, load_classifier, weights_digest
         from napari_wsss.models.base import check_resolution
-        from napari_wsss.models.device import choose_device, prepare_process
+        from napari_wsss.models.device import choose_device
         from napari_wsss.settings import EncoderSettings
 
         prepare_process()

@@ -19,12 +19,13 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from napari_wsss.allocator import prepare_process
 from napari_wsss.errors import TrainingError
 from napari_wsss.files import check_absent, check_writable, write_atomic
 from napari_wsss.jobs import CancelToken, EpochEnd, Example, Examples, Job, Log, Progress
 from napari_wsss.models import WsssModel, save_model
 from napari_wsss.models.base import Trainable
-from napari_wsss.models.device import autocast, choose_device, describe_device, prepare_process
+from napari_wsss.models.device import autocast, choose_device, describe_device
 from napari_wsss.models.interrupt import interrupting
 from napari_wsss.settings import ClassifierSettings, PretrainSettings, SegmenterSettings
 from napari_wsss.training.batches import Batch

@@ -23,6 +23,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, BinaryIO, TypeVar
 
+from napari_wsss.allocator import PROCESS_ENVIRONMENT
 from napari_wsss.errors import WsssError
 from napari_wsss.jobs import CancelToken, Job
 from napari_wsss.panels.support.cores import threads_for_jobs
@@ -139,7 +140,7 @@ class Helper:
             [sys.executable, "-P", "-m", _MAIN],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, **PROCESS_ENVIRONMENT, "PYTHONPATH": path},
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0)
             | getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
         )

@@ -1,0 +1,74 @@
+"""Large blocks are taken from the heap again, in whatever thread they are asked for."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from napari_wsss.allocator import PROCESS_ENVIRONMENT
+
+pytestmark = pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="only glibc maps large blocks anew"
+)
+
+#: Prints how many pages fault in while 96 MiB are taken, written and given back, five times.
+FAULTS = """
+import ctypes, resource, sys, threading
+from napari_wsss.allocator import prepare_process
+
+c = ctypes.CDLL("libc.so.6")
+c.malloc.restype, c.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+c.free.argtypes, c.memset.argtypes = [ctypes.c_void_p], [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+begin = threading.Event()
+
+def use():
+    begin.wait()
+    for i in range(6):
+        if i == 1:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        block = c.malloc(96 * 2**20)
+        c.memset(block, 1, 96 * 2**20)
+        c.free(block)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+thread = threading.Thread(target=use)  # begun before, as those of a dask worker are
+if "early" in sys.argv:
+    thread.start()
+if "prepared" in sys.argv:
+    assert prepare_process()
+if "early" not in sys.argv:
+    thread.start()
+begin.set()
+thread.join()
+"""
+#: Five times 96 MiB in pages of 4 KiB.
+ALL = 5 * 96 * 256
+
+
+def faults(*words, **environment):
+    plain = {k: v for k, v in os.environ.items() if k not in PROCESS_ENVIRONMENT}
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS, *words],
+        env={**plain, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout)
+
+
+def test_blocks_are_mapped_anew_without_us():
+    assert faults() > 0.9 * ALL
+
+
+def test_threads_started_later_share_the_heap():
+    assert faults("prepared") < 0.1 * ALL
+
+
+def test_threads_that_run_already_need_the_environment():
+    assert faults("prepared", "early") > 0.9 * ALL
+    assert faults("prepared", "early", **PROCESS_ENVIRONMENT) < 0.1 * ALL
