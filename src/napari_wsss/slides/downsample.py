@@ -13,6 +13,8 @@ __all__ = ["Method", "halve"]
 Method = Literal["mean", "mode", "nearest"]
 #: Value of pixels that are no class.
 _BACKGROUND = 0
+#: Share of the pixels up to which they are picked out for a vote.
+_FEW = 0.05
 
 
 def halve(
@@ -39,7 +41,8 @@ def halve(
     odd = [(0, 0)] * (pixels.ndim - 2) + [(0, n % 2) for n in pixels.shape[-2:]]
     if any(after for _, after in odd):
         pixels = np.pad(pixels, odd, mode="edge")
-    four = [pixels[..., dy::2, dx::2] for dy in (0, 1) for dx in (0, 1)]
+    # Side by side in memory, which all that follows is several times faster on.
+    four = [np.ascontiguousarray(pixels[..., dy::2, dx::2]) for dy in (0, 1) for dx in (0, 1)]
     return _REDUCERS[method](four, ignore)
 
 
@@ -75,8 +78,11 @@ def _mode(four: list[NDArray[Any]], ignore: Sequence[int | float]) -> NDArray[An
     differ = four[0] != four[1]
     for part in four[2:]:
         differ |= four[0] != part
+    count = np.count_nonzero(differ)
+    if count > differ.size * _FEW:  # picking them out would take longer than voting everywhere
+        return _majority(four, ignore)
     result = four[0].copy()
-    if differ.any():
+    if count:
         result[differ] = _majority([part[differ] for part in four], ignore)
     return result
 
