@@ -30,7 +30,7 @@ from napari_wsss.inference import Cluster, Engine, segment_job, segment_slide
 from napari_wsss.inference.blocks import SlidePlan
 from napari_wsss.inference.gate import GateGrid
 from napari_wsss.jobs import BlockDone, CancelToken
-from napari_wsss.models import ModelInfo, Segmenter
+from napari_wsss.models import ModelInfo, Segmenter, load_model, model_file
 from napari_wsss.models.device import autocast, describe_device
 from napari_wsss.settings import InferenceSettings, SegmenterSettings
 from napari_wsss.slides import open_slide
@@ -71,12 +71,27 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 def throughput(args: argparse.Namespace) -> None:
     """Compare the engine with the network on tensors of its tile shape."""
-    slide = open_slide(write_slide(args.out / f"{args.side}.tif", args.data, args.side))
-    model = default_model()
+    rows = []
+    for name in args.models:
+        model = default_model() if name == "random" else load_model(model_file(name))
+        rows.append([name, *_throughput(args, model)])
+    table(
+        [
+            *("model", "slide", "block", "tile", "overhead", "bare network MP/s", "useful MP/s"),
+            "share of the bare network",
+        ],
+        rows,
+    )
+
+
+def _throughput(args: argparse.Namespace, model: Segmenter) -> list[str]:
+    """Return the cells of a row."""
+    path = args.out / f"{args.side}-{model.mpp:g}.tif"
+    slide = open_slide(write_slide(path, args.data, args.side, mpp=model.mpp or MPP))
     settings = InferenceSettings(block_px=args.block or "auto")
     plan = SlidePlan.of(slide, model, settings, None)
     engine = Engine(model, settings)
-    margin = GateGrid.of(224, plan.shape).margin_px(plan.side)
+    margin = GateGrid.of(model.info.patch_size_px, plan.shape).margin_px(plan.side)
     tile = engine.tiles.reads(plan.shape, next(plan.blocks()).rect, margin, plan.side)
     useful = plan.shape[0] * plan.shape[1] / 1e6
     blocks = len(list(plan.blocks()))
@@ -90,23 +105,15 @@ def throughput(args: argparse.Namespace) -> None:
         whole.append(useful / (time.perf_counter() - began))
         bare.append(_bare_speed(engine, tile.height, tile.width))
     pairs = [2 * w * overhead / (bare[2 * i] + bare[2 * i + 1]) for i, w in enumerate(whole)]
-    table(
-        [
-            *("slide", "block", "tile", "overhead", "bare network MP/s", "useful MP/s"),
-            "share of the bare network",
-        ],
-        [
-            [
-                f"{args.side}²",
-                f"{plan.side}²",
-                f"{tile.height} x {tile.width}",
-                f"{overhead:.2f}",
-                spread(bare),
-                spread(whole),
-                spread([100 * p for p in pairs], 1) + " %",
-            ]
-        ],
-    )
+    return [
+        f"{args.side}²",
+        f"{plan.side}²",
+        f"{tile.height} x {tile.width}",
+        f"{overhead:.2f}",
+        spread(bare),
+        spread(whole),
+        spread([100 * p for p in pairs], 1) + " %",
+    ]
 
 
 def _bare_speed(engine: Engine, height: int, width: int, seconds: float = 8.0) -> float:
@@ -190,9 +197,10 @@ def workers(args: argparse.Namespace) -> None:
         for count, times in seconds.items():
             shutil.rmtree(args.out / "workers-result", ignore_errors=True)
             with Cluster.local(count, threads=1) as cluster:
-                # Loading torch and model is paid once per worker, not once per slide.
+                # Loading torch and model is paid once per worker, not once per slide. Blocks
+                # for all workers, or only one would have loaded them.
                 segment_slide(
-                    open_slide(write_slide(args.out / "warm.tif", args.data, 2048)),
+                    open_slide(write_slide(args.out / "warm-4096.tif", args.data, 4096)),
                     *(model, args.out / "warm-result", settings),
                     overwrite=True,
                     cluster=cluster,
@@ -283,6 +291,13 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=16384, help="side of the slide, px")
     parser.add_argument("--block", type=int, help="block_px; the default setting if left out")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=["lung-adenocarcinoma", "random"],
+        help="throughput: names in the registry, or random: the default segmenter for four "
+        "classes with a random decoder, whose labels change from pixel to pixel",
+    )
     args = parser.parse_args()
     commands[args.command](args)
 

@@ -46,8 +46,9 @@ def write_slide(
     side_px: int,
     tissue_share: float = 1.0,
     width_share: float = 1.0,
+    mpp: float = MPP,
 ) -> Path:
-    """Write a pyramid of (side, side) px at 0.5 µm/px, with tissue in its upper left.
+    """Write a pyramid of (side, side) px at `mpp` µm/px with tissue in its upper left.
 
     Its rows hold tissue up to one share and its columns up to the other; the rest is glass.
 
@@ -71,7 +72,7 @@ def write_slide(
             tif.write(
                 _tiles(pattern, side, factor, tissue_share, width_share),
                 shape=(side, side, 3),
-                resolution=(1e4 / MPP / factor, 1e4 / MPP / factor),
+                resolution=(1e4 / mpp / factor, 1e4 / mpp / factor),
                 subifds=len(LEVELS) - 1 if factor == 1 else None,
                 subfiletype=0 if factor == 1 else 1,
                 **common,

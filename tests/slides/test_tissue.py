@@ -172,3 +172,15 @@ def test_the_mask_of_an_array_follows_it():
     before = tissue_mask(slide).mask.sum()
     image[:] = slide_with()
     assert tissue_mask(slide).mask.sum() < before
+
+
+def test_a_mask_travels_in_few_bytes():
+    grid = np.zeros((301, 203), bool)
+    grid[40:190, 30:120] = True
+    packed = TissueMask(grid, 7.5).packed()
+    assert len(packed.bits) < 1000
+    assert hash(packed) == hash(TissueMask(grid, 7.5).packed())
+    found = packed.unpacked()
+    assert found.mask.dtype == bool
+    np.testing.assert_array_equal(found.mask, grid)
+    assert found.scale == 7.5

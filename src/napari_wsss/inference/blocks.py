@@ -54,8 +54,9 @@ class SlidePlan:
         model: WsssModel,
         settings: InferenceSettings,
         model_mpp: float | None,
+        tissue: TissueMask | None = None,
     ) -> SlidePlan:
-        """Plan `slide` for `model`.
+        """Plan `slide` for `model`; its tissue is looked for unless it is given.
 
         Raises
         ------
@@ -75,9 +76,9 @@ class SlidePlan:
             )
         slide.require_mpp()
         side = max(1, round(settings.block_side(model.upscale) / CHUNK_PX)) * CHUNK_PX
-        return cls(
-            ResampledSlide(slide, mpp), tissue_mask(slide) if settings.tissue_only else None, side
-        )
+        if settings.tissue_only:
+            tissue = tissue or tissue_mask(slide)
+        return cls(ResampledSlide(slide, mpp), tissue, side)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -28,7 +28,7 @@ from napari_wsss.inference.pipeline import Pipeline
 from napari_wsss.jobs import CancelToken
 from napari_wsss.models import load_model, weights_digest
 from napari_wsss.settings import InferenceSettings
-from napari_wsss.slides import open_slide
+from napari_wsss.slides import PackedTissue, open_slide
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -197,6 +197,8 @@ class BlockTask:
         Folder of the result, its arrays created.
     depth
         Of class maps; None for what the model says by itself.
+    tissue
+        Where tissue is, which takes longer to find than to send; None if all counts as tissue.
     """
 
     kind: str
@@ -211,6 +213,7 @@ class BlockTask:
     device: str
     result: Path
     depth: int | None = None
+    tissue: PackedTissue | None = None
 
 
 def run_block(task: BlockTask, block: Block) -> Entry | WsssError:
@@ -239,7 +242,8 @@ def _pipeline(task: BlockTask) -> Pipeline:
     if weights_digest(model) != task.model_sha256:
         raise ModelError(f"{task.model} holds another model than that of this run.")
     settings = InferenceSettings.model_validate_json(task.settings)
-    plan = SlidePlan.of(slide, model, settings, task.model_mpp)
+    tissue = None if task.tissue is None else task.tissue.unpacked()
+    plan = SlidePlan.of(slide, model, settings, task.model_mpp, tissue)
     output: Output
     if task.kind == MapsOutput.kind:
         output = MapsOutput(model.classes, settings, task.depth)

@@ -179,6 +179,7 @@ class _Run:
             model_mpp=self.model_mpp,
             device=device,
             result=self.folder.path.resolve(),
+            tissue=None if self.plan.tissue is None else self.plan.tissue.packed(),
             depth=self.output.depth,
         )
 

@@ -13,9 +13,10 @@ from napari_wsss.slides.opening import open_slide
 from napari_wsss.slides.pyramid import Pyramid
 from napari_wsss.slides.resample import ResampledSlide
 from napari_wsss.slides.slide import Slide
-from napari_wsss.slides.tissue import TissueMask, glass_mask, tissue_mask
+from napari_wsss.slides.tissue import PackedTissue, TissueMask, glass_mask, tissue_mask
 
 __all__ = [
+    "PackedTissue",
     "Pyramid",
     "ResampledSlide",
     "Slide",

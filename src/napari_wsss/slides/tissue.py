@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import threading
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from napari_wsss.errors import SlideError
 from napari_wsss.slides.resample import ResampledSlide
 from napari_wsss.slides.slide import Slide
 
-__all__ = ["TissueMask", "glass_mask", "tissue_mask"]
+__all__ = ["PackedTissue", "TissueMask", "glass_mask", "tissue_mask"]
 
 #: Optical density, and spread of the channels' densities, from which a pixel is tissue.
 _MIN_DENSITY, _MIN_CHROMA = 0.06, 0.035
@@ -56,6 +58,29 @@ def glass_mask(
     return _without_small(bright, min_px)
 
 
+class PackedTissue(NamedTuple):
+    """A `TissueMask`, compressed.
+
+    Attributes
+    ----------
+    bits
+        zlib stream of the mask's bits.
+    shape, scale
+        Of the mask.
+    """
+
+    bits: bytes
+    shape: tuple[int, int]
+    scale: float
+
+    def unpacked(self) -> TissueMask:
+        """Return the mask."""
+        bits = np.frombuffer(zlib.decompress(self.bits), np.uint8)
+        count = self.shape[0] * self.shape[1]
+        mask = np.unpackbits(bits, count=count).reshape(self.shape).astype(bool)
+        return TissueMask(mask, self.scale)
+
+
 @dataclass(frozen=True, eq=False)
 class TissueMask:
     """A low-resolution mask of the tissue on a slide.
@@ -75,6 +100,11 @@ class TissueMask:
     def share(self) -> float:
         """Share of the slide that is tissue, 0 to 1."""
         return float(self.mask.mean())
+
+    def packed(self) -> PackedTissue:
+        """Return the mask as a few kilobytes, for other processes."""
+        bits = zlib.compress(np.packbits(self.mask).tobytes(), 1)
+        return PackedTissue(bits, self.mask.shape, self.scale)
 
     def any_in(self, y0: float, x0: float, y1: float, x1: float) -> bool:
         """Whether any mask pixel that overlaps a rectangle of level-0 pixels is tissue."""
@@ -175,11 +205,17 @@ def _stained(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     from scipy import ndimage
 
     # Planes, not pixels: numpy reduces a last axis of three ten times as slowly.
-    smooth = np.stack(
-        [ndimage.gaussian_filter(rgb[..., i].astype(np.float32), 1.0) for i in range(3)]
-    )
-    glass = _glass_color(rgb)[:, None, None]
-    density = -np.log10(np.maximum(smooth, 1.0) / glass)
+    smooth = np.empty((3, *rgb.shape[:2]), np.float32)
+    density = np.empty_like(smooth)
+    glass = _glass_color(rgb)
+
+    def fill(i: int) -> None:
+        ndimage.gaussian_filter(rgb[..., i].astype(np.float32), 1.0, output=smooth[i])
+        np.log10(np.maximum(smooth[i], 1.0) / glass[i], out=density[i])
+        np.negative(density[i], out=density[i])
+
+    with ThreadPoolExecutor(3, "tissue") as pool:
+        list(pool.map(fill, range(3)))
     chroma = _largest(density) - _smallest(density)
     stained = (density.mean(axis=0) > _MIN_DENSITY) | (chroma > _MIN_CHROMA)
     red, green, blue = smooth
