@@ -22,8 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from napari_wsss.allocator import prepare_process
 from napari_wsss.models import Segmenter, load_model
-from napari_wsss.models.device import autocast, describe_device, prepare_process
+from napari_wsss.models.device import autocast, describe_device
 
 __all__ = ["Network", "load_segmenter", "measure", "options", "pixels_of"]
 

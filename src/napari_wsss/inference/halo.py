@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from napari_wsss.models import WsssModel
+from napari_wsss.models.device import one_thread
 
 __all__ = ["Halo", "receptive_halo"]
 
@@ -66,7 +67,8 @@ def receptive_halo(model: WsssModel) -> Halo | None:
     info = model.info
     key = f"{info.kind} {info.encoder.model_dump_json()} {info.architecture}"
     if key not in _KNOWN:
-        _KNOWN[key] = _measure(model)
+        with one_thread():  # on strips so thin that threads would only wait for one another
+            _KNOWN[key] = _measure(model)
     return _KNOWN[key]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ __all__ = [
     "choose_device",
     "describe_device",
     "is_out_of_memory",
+    "one_thread",
     "uses_bf16",
 ]
 
@@ -82,6 +84,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and (
         "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
     )
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let what this thread computes on the CPU run without others.
+
+    Where cores are busy, small pieces of work take many times longer if they are divided: each
+    waits for the part whose core had something else to do.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @functools.cache
