@@ -75,7 +75,7 @@ def plain_masks(model: Classifier, image: NDArray[np.uint8], label: NDArray[np.b
             name = model.encoder._stage_names[stage]
             handle = modules[name].register_forward_hook(keep)
             model.zero_grad()
-            model(x)[-1][0, k].backward()
+            model(x).logits[-1][0, k].backward()
             handle.remove()
             feature, gradient = kept["f"].detach(), kept["f"].grad
             assert gradient is not None
