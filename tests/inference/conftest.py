@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -61,3 +65,53 @@ def known_model() -> Callable[..., KnownModel]:
         return model
 
     return make
+
+
+KillAt = Callable[[Callable[[], object], Path, "int | None"], int]
+
+
+@pytest.fixture
+def kill_at() -> KillAt:
+    """Run work in a fork that kills itself at its n-th change of the disk.
+
+    Called with the work, a file to count in, and n (None lets it end); returns how many changes
+    there were, or minus the signal that ended it.
+    """
+
+    def run(work: Callable[[], object], counter: Path, moment: int | None) -> int:
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                torch.set_num_threads(1)
+                made = _count_changes(moment)
+                work()
+                counter.write_text(str(made[0]))
+                code = 0
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(pid, 0)
+        if os.WIFSIGNALED(status):
+            return -os.WTERMSIG(status)
+        assert os.WEXITSTATUS(status) == 0
+        return int(counter.read_text())
+
+    return run
+
+
+def _count_changes(moment: int | None) -> list[int]:
+    """Count calls that change the disk, through Python's audit hook; kill at the n-th."""
+    made = [0]
+    changes = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
+
+    def watch(event: str, args: tuple) -> None:
+        writes = (
+            event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
+        )
+        if writes or event in changes:
+            if made[0] == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+            made[0] += 1
+
+    sys.addaudithook(watch)
+    return made

@@ -271,20 +271,27 @@ def test_a_disk_that_refuses(result, original, monkeypatch, code, message, after
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="fork and SIGKILL")
-def test_killed_at_every_change_of_the_disk(result, tmp_path):
+def test_killed_at_every_change_of_the_disk(result, tmp_path, kill_at):
     """Opened again, the result is the old or the new, whole, and can be corrected further."""
     labels = painted(read_region(result, 450, 300, 200, 400))
     old = files(result.path)
     counted = tmp_path / "counted" / result.path.name
     shutil.copytree(result.path, counted)
-    total = _child(counted, labels, None)
+
+    def killed(path: Path, moment: int | None) -> int:
+        def correct() -> None:
+            correct_region(SlideSegmentation.open(path), 450, 300, labels, when=NOON)
+
+        return kill_at(correct, path.with_suffix(".count"), moment)
+
+    total = killed(counted, None)
     new = files(counted)
     assert total > 12
     seen = []
     for moment in range(total):
         path = tmp_path / str(moment) / result.path.name
         shutil.copytree(result.path, path)
-        assert _child(path, labels, moment) == -signal.SIGKILL
+        assert killed(path, moment) == -signal.SIGKILL
         opened = SlideSegmentation.open(path)
         left = {n: b for n, b in files(path).items() if not n.startswith(".change.new")}
         assert left in (old, new), moment
@@ -295,42 +302,6 @@ def test_killed_at_every_change_of_the_disk(result, tmp_path):
         assert files(path) == new
     assert seen == sorted(seen)  # the old before the one decisive rename, the new after it
     assert {*seen} == {False, True}
-
-
-def _child(path: Path, labels: np.ndarray, moment: int | None) -> int:
-    """Correct in a fork that kills itself at its n-th change of the disk; return their number."""
-    counter = path.with_suffix(".count")
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            made = _count_changes(moment)
-            correct_region(SlideSegmentation.open(path), 450, 300, labels, when=NOON)
-            counter.write_text(str(made[0]))
-            code = 0
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(pid, 0)
-    if os.WIFSIGNALED(status):
-        return -os.WTERMSIG(status)
-    assert os.WEXITSTATUS(status) == 0
-    return int(counter.read_text())
-
-
-def _count_changes(moment: int | None) -> list[int]:
-    made = [0]
-
-    def watch(event: str, args: tuple) -> None:
-        writes = (
-            event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
-        )
-        if writes or event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir"):
-            if made[0] == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-            made[0] += 1
-
-    sys.addaudithook(watch)
-    return made
 
 
 # -- runs over the same slide ------------------------------------------------------------------

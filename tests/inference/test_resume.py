@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sys
@@ -333,51 +332,18 @@ def test_other_failures_of_a_device_end_the_run(model, slide, tmp_path, finished
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="fork and SIGKILL")
-def test_killed_at_twenty_moments(model, slide, tmp_path, finished):
+def test_killed_at_twenty_moments(model, slide, tmp_path, finished, kill_at):
     """In a child process, at a random one of its writes, renames and deletions each time."""
     rng = np.random.default_rng(0)
-    total = _child(model, slide, tmp_path / "count", None)
+
+    def killed(out: Path, moment: int | None) -> int:
+        counter = out.with_suffix(".count")
+        return kill_at(lambda: segment_slide(slide, model, out, SETTINGS), counter, moment)
+
+    total = killed(tmp_path / "count", None)
     assert total > 40
     for i, moment in enumerate(rng.choice(total, 20, replace=False)):
         out = tmp_path / str(i)
-        assert _child(model, slide, out, int(moment)) == -signal.SIGKILL
+        assert killed(out, int(moment)) == -signal.SIGKILL
         segment_slide(slide, model, out, SETTINGS)
         same(out / "a.ome.zarr", finished)
-
-
-def _child(model, slide, out: Path, moment: int | None) -> int:
-    """Run in a fork that kills itself at its n-th change of the disk; return how many it made."""
-    counter = out.with_suffix(".count")
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            torch.set_num_threads(1)
-            made = _count_changes(moment)
-            segment_slide(slide, model, out, SETTINGS)
-            counter.write_text(str(made[0]))
-            code = 0
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(pid, 0)
-    if os.WIFSIGNALED(status):
-        return -os.WTERMSIG(status)
-    assert os.WEXITSTATUS(status) == 0
-    return int(counter.read_text())
-
-
-def _count_changes(moment: int | None) -> list[int]:
-    """Count calls that change the disk, through Python's audit hook; kill at the n-th."""
-    made = [0]
-
-    def watch(event: str, args: tuple) -> None:
-        writes = (
-            event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
-        )
-        if writes or event in ("os.rename", "os.remove", "os.mkdir", "os.truncate"):
-            if made[0] == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-            made[0] += 1
-
-    sys.addaudithook(watch)
-    return made
