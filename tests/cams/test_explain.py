@@ -98,6 +98,33 @@ def test_the_threshold_of_the_data_set_is_that_of_the_preview(patches, classifie
         assert dropped == 0 if patches.labels[i].sum() == 1 else 0 < dropped < 1
 
 
+@pytest.mark.parametrize(("method", "certainty"), [("gradcam", 0.6), ("joint", 0.8)])
+def test_the_certainty_of_the_data_set_is_that_of_the_preview(
+    make_patches, make_classifier, tmp_path, method, certainty
+):
+    patches = make_patches(white=4)
+    name, weights = ("tf_efficientnet_lite0", "packaged")
+    model = make_classifier(name=name, weights=weights, joint_head=16)
+    torch.nn.init.normal_(model.joint.classes.weight, std=100.0)  # sure here, unsure there
+    settings = PseudoMaskSettings(method=method, batch_size=1, certainty=certainty)
+    written = generate_pseudo_masks(patches, model, tmp_path / "masks", settings)
+    explainer = Explainer(model, settings)
+    several = []
+    for i, name in enumerate(patches.names):
+        found = explainer.explain(patches.read(i), label=patches.labels[i], glass=patches.glass)
+        masks = np.stack([found.pseudo_mask(d, certainty=certainty) for d in range(found.depths)])
+        np.testing.assert_array_equal(masks, written.targets(name))
+        dropped = masks[:, 4:] == IGNORE  # below the glass
+        if patches.labels[i].sum() == 1:
+            assert not dropped.any()
+            continue
+        several.append(dropped.mean())
+        truth = found.masks[0].copy()
+        truth[found.certain(certainty)] = (truth[found.certain(certainty)] + 1) % 3
+        assert not found.miou(truth, certainty=certainty)[0] > 0  # only certain pixels count
+    assert 0 < np.mean(several) < 1
+
+
 def test_raising_the_threshold_only_takes_pixels_away(classifier, image):
     found = Explainer(classifier).explain(image, label=np.ones(3, bool))
     for depth in (0, 1, 2, FUSED):

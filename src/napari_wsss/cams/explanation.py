@@ -67,7 +67,9 @@ class Explanation:
         """Number of depths, D."""
         return len(self.maps) - 1
 
-    def pseudo_mask(self, depth: int = FUSED, threshold: float = 0.0) -> NDArray[np.uint8]:
+    def pseudo_mask(
+        self, depth: int = FUSED, threshold: float = 0.0, certainty: float = 0.0
+    ) -> NDArray[np.uint8]:
         """Return the pseudo mask of one depth, as it is written for a data set.
 
         Parameters
@@ -76,6 +78,8 @@ class Explanation:
             0 (shallowest) to D - 1; D or `FUSED` for that of the fused map.
         threshold
             Pixels whose winning map is below it are no class; 0 keeps all.
+        certainty
+            Pixels less certain than this are no class, as by the setting of that name.
 
         Returns
         -------
@@ -85,16 +89,27 @@ class Explanation:
         # One pass over the image: a slider waits for it.
         kept = self.strength[depth] >= threshold
         kept &= ~self.glass
+        if certainty > 0:
+            kept &= self.certain(certainty)
         return np.where(kept, self.masks[depth], np.uint8(IGNORE))
 
-    def miou(self, truth: NDArray[np.uint8], threshold: float = 0.0) -> list[float]:
+    def certain(self, certainty: float) -> NDArray[np.bool_]:
+        """Return (H, W): pixels whose `agreement` is at least `certainty`, 0 to 1.
+
+        Both are rounded to 255 steps, which is how certainties are written.
+        """
+        return np.round(self.agreement * np.float32(255)) >= round(certainty * 255)
+
+    def miou(
+        self, truth: NDArray[np.uint8], threshold: float = 0.0, certainty: float = 0.0
+    ) -> list[float]:
         """Return the mean IoU of the mask of each depth and of the fused one against a mask.
 
         Parameters
         ----------
         truth
             (H, W) class indices, 255 for pixels that do not count.
-        threshold
+        threshold, certainty
             As in `pseudo_mask`; pixels without class do not count.
 
         Raises
@@ -109,7 +124,7 @@ class Explanation:
             )
         found = []
         for depth in range(len(self.masks)):
-            mask = self.pseudo_mask(depth, threshold)
+            mask = self.pseudo_mask(depth, threshold, certainty)
             matrix = ConfusionMatrix(len(self.classes))
             matrix.update(np.where(mask == IGNORE, IGNORE, truth), mask)
             found.append(scores(matrix).miou)
