@@ -29,6 +29,8 @@ from napari_wsss.panels.support.preferences import preferences
 if TYPE_CHECKING:
     import napari
 
+    from napari_wsss.settings import PseudoMaskSettings
+
 __all__ = ["CamPanel"]
 
 _PATCH, _REGION, _SLIDE = range(3)
@@ -46,6 +48,7 @@ class CamPanel(Panel):
         self.grid = CellGrid(viewer)
         self.header = HeaderReader(self)
         self._was_showing = self._label_given = False
+        self._looked: PseudoMaskSettings | None = None
         self._build()
         self._connect()
         self.patches.set_patches(self.state.patch_set)
@@ -91,6 +94,7 @@ class CamPanel(Panel):
         self.view.label_changed.connect(self._label_changed)
         self.whole.folder.changed.connect(self._refresh)
         self.whole.work.requested.connect(self._map_slide)
+        self.whole.depths.changed.connect(self._switch_maps)
         self.masks.settings_changed.connect(self._settings_changed)
         self.masks.made.connect(lambda folder: self.state.set(pseudo_masks=folder))
         self.grid.closed.connect(self._refresh)
@@ -116,6 +120,7 @@ class CamPanel(Panel):
         if self.header.info is not None:
             self.state.set(classifier=self.header.path)
         self.whole.forget()
+        self.whole.depths.set_info(self.header.info)
         self.slides.set_info(self.header.info)
 
     def _slide_changed(self) -> None:
@@ -202,11 +207,12 @@ class CamPanel(Panel):
         if path is None or self._look_problem() is not None:
             return None
         try:
-            settings = self.masks.settings().changed(threshold=0.0)
+            self.explaining.settings = self.masks.settings()
         except SettingsError as error:
             self.look.show_error(error)
             return None
-        how = How(path, settings, preferences().device)
+        self._looked = _of_maps(self.explaining.settings)
+        how = How(path, self._looked, preferences().device)
         if self.kind.currentIndex() == _PATCH:
             patches, i = self.state.patch_set, self.patches.index
             if patches is None or i is None:
@@ -251,13 +257,27 @@ class CamPanel(Panel):
         self.explaining.explain()
 
     def _settings_changed(self) -> None:
-        if self.explaining.showing:
+        if not self.explaining.showing:
+            return
+        try:
+            settings = self.masks.settings()
+        except SettingsError:
+            return  # which the form says
+        if _of_maps(settings) != self._looked:
             self.explaining.explain()
+        else:
+            self.explaining.settings = settings
+            self.explaining.show_cells(fit=False)
 
     def _map_slide(self) -> None:
         path, info = self.classifier.path, self.header.info
         if path is not None and info is not None and self._look_problem() is None:
             self.whole.start(self.slides, path, info)
+
+    def _switch_maps(self) -> None:
+        path, info = self.classifier.path, self.header.info
+        if path is not None and info is not None and self._look_problem() is None:
+            self.whole.switch(self.slides, path, info)
 
     # -- coming and going -----------------------------------------------------------------
 
@@ -280,9 +300,14 @@ class CamPanel(Panel):
         """Stop what runs, and let go of the viewer."""
         self.explaining.stop()
         self.header.stop()
-        self.whole.work.runner.cancel()
+        self.whole.stop()
         self.masks.cancel()
         self.state.changed.disconnect(self._state_changed)
         self.slides.chooser.disconnect_viewer()
         self.region.stop()
         self.grid.disconnect_viewer()
+
+
+def _of_maps(settings: PseudoMaskSettings) -> PseudoMaskSettings:
+    """Return the settings without those that only matter once there are maps."""
+    return settings.changed(threshold=0.0, certainty=0.0, overlaps=False, batch_size=1)

@@ -1,4 +1,4 @@
-"""Cells of the grid from an explanation: a class map, the pseudo mask, the depths' agreement."""
+"""Cells of the grid from an explanation: class maps, the pseudo mask, how certain it is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_wsss.panels.cams_grid import Cell
 from napari_wsss.panels.support.layers import LayerData, image_layer, labels_layer, map_layer
 
 if TYPE_CHECKING:
-    from napari_wsss.cams import Explanation
+    from napari_wsss.panels.cams_work import Found
 
 __all__ = [
     "cells_of",
@@ -71,23 +71,22 @@ def map_options(options: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def cells_of(
-    found: Explanation, name: str, place: dict[str, Any], depth: int, threshold: float
+    shown: Found, place: dict[str, Any], depth: int, mask: NDArray[np.uint8]
 ) -> list[Cell]:
-    """Return one cell per class, one of the pseudo mask, and one of the depths' agreement.
+    """Return one cell per class, one of the pseudo mask, and one of how certain it is.
 
     Parameters
     ----------
-    found
-        What is shown.
-    name
-        Of the patch or region.
+    shown
+        The patch or region.
     place
         Options of the layers that say where it lies.
     depth
         Index of the maps, as in `Explanation.pseudo_mask`.
-    threshold
-        Of the pseudo mask.
+    mask
+        The pseudo mask (H, W).
     """
+    found, name = shown.explanation, shown.name
 
     def under(what: str) -> LayerData:
         data, options, kind = image_layer([found.image], f"{name} under {what}", None)
@@ -101,15 +100,14 @@ def cells_of(
     for k, chance in enumerate(found.probabilities):
         title = f"{found.classes.names[k]} ({chance:.2f})"
         cells.append(Cell(under(found.classes.names[k]), over(found.maps[depth, k], title)))
-    mask, options, kind = labels_layer(
-        [label_pixels(found.pseudo_mask(depth, threshold))], "pseudo mask", None, found.classes
-    )
+    labels, options, kind = labels_layer([label_pixels(mask)], "pseudo mask", None, found.classes)
     options = {**options, "blending": "translucent_no_depth", "opacity": 0.6, **place}
-    cells.append(Cell(under("pseudo mask"), (mask, options, kind), linked=False))
-    if found.depths > 1:
-        data, options, kind = over(found.agreement, "depths agree")
-        agree = (data, {**options, "colormap": "cividis"}, kind)
-        cells.append(Cell(under("agreement"), agree, linked=False))
+    cells.append(Cell(under("pseudo mask"), (labels, options, kind), linked=False))
+    if shown.joint or found.depths > 1:
+        what = "certainty" if shown.joint else "depths agree"
+        data, options, kind = over(found.agreement, what)
+        sure = (data, {**options, "colormap": "cividis"}, kind)
+        cells.append(Cell(under("certainty"), sure, linked=False))
     return cells
 
 

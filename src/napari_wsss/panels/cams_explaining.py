@@ -16,6 +16,7 @@ from napari_wsss.panels.cams_grid import CellGrid
 from napari_wsss.panels.cams_view import ViewBox
 from napari_wsss.panels.cams_work import Found
 from napari_wsss.panels.support.job_view import JobView
+from napari_wsss.settings import PseudoMaskSettings
 
 __all__ = ["ExplainingBox"]
 
@@ -42,6 +43,8 @@ class ExplainingBox(QWidget):
         Signal: cells are shown.
     look, view
         The job, and the controls of what is shown.
+    settings
+        Of the pseudo masks; what of them needs no map to be made anew is followed at once.
     """
 
     shown = Signal()
@@ -56,6 +59,7 @@ class ExplainingBox(QWidget):
         super().__init__(parent)
         self._grid, self._maker, self._users_mpp = grid, maker, users_mpp
         self.found: Found | None = None
+        self.settings = PseudoMaskSettings()
         self._layers: tuple[Layer, ...] = ()
         self._again = self._stopped = False
         self.look = JobView("Show class maps")
@@ -104,9 +108,8 @@ class ExplainingBox(QWidget):
         place = found.place
         if place is None:
             place = patch_place(found.mpp, self._users_mpp())
-        depth, threshold = self.view.depth_box.currentIndex(), self.view.threshold.value()
-        cells = cells_of(found.explanation, found.name, place, depth, threshold)
-        self._grid.show(cells, fit=fit)
+        depth = self.view.depth_box.currentIndex()
+        self._grid.show(cells_of(found, place, depth, self._mask(found)), fit=fit)
         self._layers = self._grid.layers
         self._show_numbers()
         self.shown.emit()
@@ -150,9 +153,11 @@ class ExplainingBox(QWidget):
 
     def _mask(self, found: Found) -> NDArray[np.uint8]:
         return found.explanation.pseudo_mask(
-            self.view.depth_box.currentIndex(), self.view.threshold.value()
+            self.view.depth_box.currentIndex(),
+            self.view.threshold.value(),
+            self.settings.certainty,
         )
 
     def _show_numbers(self) -> None:
         if self.found is not None:
-            self.view.show_mask(self._mask(self.found))
+            self.view.show_mask(self._mask(self.found), self.settings)

@@ -31,7 +31,7 @@ class SlideMapsView:
     Parameters
     ----------
     path
-        The ``-maps.ome.zarr`` folder.
+        The folder of the maps.
     classes
         Of the classifier.
     slide
@@ -41,17 +41,26 @@ class SlideMapsView:
     ------
     SlideError
         If there are no maps at `path`.
+
+    Attributes
+    ----------
+    complete
+        Whether they were finished when they were opened.
+    slide
+        The layer of the slide.
     """
 
     def __init__(self, path: Path, classes: ClassTable, slide: Image) -> None:
         from napari_wsss.inference.result import read_run
         from napari_wsss.slides import open_pyramid
 
+        run = read_run(path)
         self.path = path
+        self.complete = bool(run.get("complete"))
         self._classes = classes
-        self._slide = slide
+        self.slide = slide
         self._levels: Sequence[zarr.Array] = open_pyramid(path).levels
-        dy, dx = read_run(path)["downsample"]
+        dy, dx = run["downsample"]
         self.downsample = float(dy), float(dx)
         self._place = Place.of(slide)
         # napari reads the coarsest level once and keeps it: one array that changes in place.
@@ -60,7 +69,7 @@ class SlideMapsView:
 
     def cells(self) -> list[Cell]:
         """Return one cell per class, the slide under its map."""
-        slide = self._slide
+        slide = self.slide
         pixels = list(slide.data) if slide.multiscale else slide.data
         options = {"rgb": True, "multiscale": slide.multiscale, **self._place.options((1, 1))}
         cells = []

@@ -10,7 +10,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_wsss.panels.cams_table import NumberTable
-from napari_wsss.panels.cams_view import depth_name
+from napari_wsss.panels.cams_words import depth_name
 from napari_wsss.panels.cams_work import How, masks_job, quality_job
 from napari_wsss.panels.support.choosers import PathField
 from napari_wsss.panels.support.forms import SettingsForm

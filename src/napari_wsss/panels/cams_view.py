@@ -19,9 +19,11 @@ from superqt import QLabeledDoubleSlider
 
 from napari_wsss.classes import IGNORE
 from napari_wsss.panels.cams_table import NumberTable
+from napari_wsss.panels.cams_words import certainty_text, depth_names
 from napari_wsss.panels.cams_work import Found
+from napari_wsss.settings import PseudoMaskSettings
 
-__all__ = ["ViewBox", "depth_name"]
+__all__ = ["ViewBox"]
 
 _SWATCH_PX = 12
 
@@ -103,19 +105,17 @@ class ViewBox(QWidget):
             with QSignalBlocker(self.table):
                 self.table.setRowCount(0)
             return
-        shown = found.explanation
-        if self.depth_box.count() != shown.depths + 1:
+        names = depth_names(found)
+        if names != [self.depth_box.itemText(i) for i in range(self.depth_box.count())]:
             with QSignalBlocker(self.depth_box):
                 self.depth_box.clear()
-                for d in range(shown.depths):
-                    self.depth_box.addItem(depth_name(d, shown.depths))
-                self.depth_box.addItem("all, fused")
-                self.depth_box.setCurrentIndex(shown.depths)
+                self.depth_box.addItems(names)
+                self.depth_box.setCurrentIndex(len(names) - 1)
         with QSignalBlocker(self.table):
             self._fill_table(choose_label)
 
-    def show_mask(self, mask: NDArray[np.uint8]) -> None:
-        """Show the numbers of a mask (H, W) of the explanation."""
+    def show_mask(self, mask: NDArray[np.uint8], settings: PseudoMaskSettings) -> None:
+        """Show the numbers of a mask (H, W) of the explanation, made by these settings."""
         if self._found is None:
             return
         shown = self._found.explanation
@@ -127,21 +127,24 @@ class ViewBox(QWidget):
                 if item is not None:
                     item.setText(f"{counts[k] / max(kept, 1):.0%}")
         lines = [f"{kept / mask.size:.0%} of the pixels have a class."]
-        if shown.depths > 1:
-            same = float((shown.agreement == 1).mean())
-            lines.append(f"All depths agree on {same:.0%}.")
+        lines.append(certainty_text(self._found, settings))
+        if settings.overlaps and self._found.place is None:
+            lines.append("In the data set, patches that overlap this one narrow its mask down.")
         if self._found.place is None and self._found.mpp is None:
             lines.append("The µm/px of this patch is not known: no scale bar is right for it.")
         if shown.label.sum() == 1:
             lines.append("One class only: its mask is that class everywhere, at any threshold.")
-        self.text.setText(" ".join(lines) + self._quality())
+        said = " ".join(line for line in lines if line)
+        self.text.setText(said + self._quality(settings.certainty))
 
-    def _quality(self) -> str:
+    def _quality(self, certainty: float) -> str:
         """Return a line that measures the explanation against the patch's mask."""
         found = self._found
         if found is None or found.truth is None or found.explanation.label.sum() == 1:
             return ""
-        values = found.explanation.miou(found.truth, self.threshold.value())
+        values = found.explanation.miou(found.truth, self.threshold.value(), certainty)
+        if len(depth_names(found)) == 1:
+            return f"<br>Against this patch's mask, mean IoU: {values[0]:.2f} (measured only)."
         names = [*(str(d + 1) for d in range(len(values) - 1)), "fused"]
         rows = ", ".join(f"{n}: {v:.2f}" for n, v in zip(names, values, strict=True))
         return f"<br>Against this patch's mask, mean IoU by depth: {rows} (measured only)."
@@ -175,10 +178,3 @@ class ViewBox(QWidget):
     def _ticked(self, item: QTableWidgetItem) -> None:
         if item.column() == 0:
             self.label_changed.emit()
-
-
-def depth_name(d: int, depths: int) -> str:
-    """Return "1 (shallowest)" ... of depth `d`, counted from 0."""
-    if depths == 1:
-        return "1"
-    return f"{d + 1}" + {0: " (shallowest)", depths - 1: " (deepest)"}.get(d, "")

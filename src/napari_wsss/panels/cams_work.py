@@ -28,7 +28,6 @@ __all__ = [
     "Found",
     "How",
     "header_job",
-    "map_job",
     "masks_job",
     "patch_job",
     "quality_job",
@@ -43,6 +42,11 @@ class How:
     classifier: Path
     settings: PseudoMaskSettings
     device: str
+
+    @property
+    def joint(self) -> bool:
+        """Whether the maps are those of the joint head."""
+        return self.settings.method == "joint"
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class Found:
         µm/px of a patch; None if it is not known.
     truth
         (H, W) class indices of the patch's mask; None if it has none.
+    joint
+        Whether the maps are those of the joint head, which has no depths.
     """
 
     explanation: Explanation
@@ -68,6 +74,7 @@ class Found:
     place: dict[str, Any] | None = None
     mpp: float | None = None
     truth: NDArray[np.uint8] | None = None
+    joint: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -111,7 +118,7 @@ def _patch(how: How, patches: PatchSet, i: int, *, cancel: CancelToken) -> Job[F
     )
     masked = patches.masks is not None and patches.masks[i] is not None
     truth = patches.read_mask(i) if masked else None
-    return Found(explanation, patches.names[i], mpp=patches.mpp, truth=truth)
+    return Found(explanation, patches.names[i], mpp=patches.mpp, truth=truth, joint=how.joint)
 
 
 def region_job(
@@ -143,7 +150,8 @@ def region_job(
     with open_slide() as slide:
         inputs = how, corners, mpp, label
         region, explanation = yield from on_slide(slide, _region, *inputs, cancel=cancel)
-    return Found(explanation, f"region of {slide.name}", region_options(region, place))
+    place_of = region_options(region, place)
+    return Found(explanation, f"region of {slide.name}", place_of, joint=how.joint)
 
 
 def _region(
@@ -172,39 +180,6 @@ def region_options(region: SlideRegion, place: Place) -> dict[str, Any]:
         **place.options(region.downsample),
         "translate": tuple((place.translate + scale * region.origin).tolist()),
     }
-
-
-def map_job(
-    slide: Slide,
-    classifier: Path,
-    out: Path,
-    model_mpp: float | None,
-    device: str,
-    overwrite: bool,
-    *,
-    view: Callable[[], tuple[float, float] | None],
-    cancel: CancelToken,
-) -> Job[Path]:
-    """Map a whole slide; returns the ``-maps.ome.zarr`` folder.
-
-    `view` says where the user looks, (y, x) in level-0 pixels of the slide; the other
-    parameters are those of `napari_wsss.map_slide`.
-    """
-    from napari_wsss import inference
-    from napari_wsss.models import load_classifier
-
-    model = load_classifier(classifier)
-    step = (model.mpp or model_mpp or 1) / slide.require_mpp()
-
-    def on_maps() -> tuple[float, float] | None:
-        yx = view()
-        return None if yx is None else (yx[0] / step, yx[1] / step)
-
-    maps = yield from inference.map_job(
-        slide, model, out, model_mpp=model_mpp, device=device, overwrite=overwrite,
-        view=on_maps, live=True, cancel=cancel,
-    )  # fmt: skip
-    return maps.path
 
 
 def masks_job(how: How, patches: PatchSet, out: Path, cancel: CancelToken) -> Job[Path]:

@@ -24,19 +24,24 @@ LABELS = ("101", "010", "110", "111")
 WAIT = 20_000
 
 
-def make_model(path: Path, *, names=CLASSES.names, kind="classifier", mpp=1.0) -> Path:
+def make_model(
+    path: Path, *, names=CLASSES.names, kind="classifier", mpp=1.0, **architecture
+) -> Path:
     torch.manual_seed(0)
     info = ModelInfo(
         kind=kind,
         encoder=EncoderSettings(name="test_resnet", weights="random", upscale=1.0),
-        architecture={} if kind == "classifier" else {"decoder_channels": 16},
+        architecture=architecture if kind == "classifier" else {"decoder_channels": 16},
         classes=ClassTable.from_names(names).to_dict(),
         patch_size_px=48,
         mpp=mpp,
     )
     model = {"classifier": Classifier, "segmenter": Segmenter}[kind](info)
     if kind == "classifier":
-        torch.nn.init.normal_(model.heads[0].weight, std=1.0)
+        for head in model.heads:
+            torch.nn.init.normal_(head.weight, std=1.0)
+        if model.joint is not None:
+            torch.nn.init.normal_(model.joint.classes.weight, std=100.0)  # sure here, not there
     return save_model(model.eval(), path)
 
 

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from superqt import QCollapsible
 
 from napari_wsss.cams import PseudoMasks, generate_pseudo_masks
 from napari_wsss.classes import ClassTable
@@ -134,6 +135,112 @@ def test_the_mask_of_a_patch_is_measured(ready, patches, qtbot, show):
     qtbot.waitUntil(lambda: "mean IoU by depth" in ready.view.text.text())
     values = ready.explaining.found.explanation.miou(patches.read_mask(0))
     assert f"fused: {values[-1]:.2f}" in ready.view.text.text()
+
+
+# -- how certain ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def joint(viewer, ready, tmp_path, qtbot, make_model):
+    """The panel with a classifier that has a joint head, whose map is chosen."""
+    ready.classifier.path = make_model(tmp_path / "joint.safetensors", joint_head=8)
+    qtbot.waitUntil(lambda: ready.header.info is not None, timeout=WAIT)
+    ready.masks.form._rows["method"].widget.value = "joint"
+    return ready
+
+
+def test_the_map_of_a_joint_head_is_said_to_be_one_of_all_depths(joint, qtbot, show):
+    show(joint, qtbot)
+    found = joint.explaining.found.explanation
+    box = joint.view.depth_box
+    assert [box.itemText(i) for i in range(box.count())] == ["joint head, of all depths"]
+    assert [joint.grid.over(i).name for i in (3, 4)] == ["pseudo mask", "certainty"]
+    np.testing.assert_allclose(joint.grid.over(4).data, found.agreement)
+    text = joint.view.text.text()
+    # The recipe's certainty is 0.8, which is 204 of 255.
+    share = (np.round(found.agreement * 255) >= 204).mean()
+    assert 0.01 < share < 0.99
+    assert f"{share:.0%} of the pixels are certain" in text
+    assert "0.80 or more" in text
+    assert "recipe" in text
+    assert "agree" not in text
+    assert re.search(r"mean IoU: 0\.\d\d \(", text)
+
+
+def test_a_patch_of_one_class_has_no_certainty_to_speak_of(joint, qtbot, show):
+    show(joint, qtbot)
+    joint.patches.name.setText("p1")
+    joint.patches.name.editingFinished.emit()
+    qtbot.waitUntil(lambda: "One class only" in joint.view.text.text(), timeout=WAIT)
+    assert "certain" not in joint.view.text.text()
+
+
+def test_going_from_the_joint_head_to_depths_and_back(joint, qtbot, show):
+    show(joint, qtbot)
+    method = joint.masks.form._rows["method"].widget
+    method.value = "gradcam"
+    qtbot.waitUntil(lambda: joint.view.depth_box.count() == 4, timeout=WAIT)
+    assert joint.view.depth_box.currentText() == "all, fused"
+    qtbot.waitUntil(lambda: "All depths agree on" in joint.view.text.text(), timeout=WAIT)
+    assert joint.grid.over(4).name == "depths agree"
+    joint.masks.form._rows["certainty"].widget.value = "0.5"
+    assert "a share of 0.50 of them agree with the deepest" in joint.view.text.text()
+    method.value = "joint"
+    qtbot.waitUntil(lambda: joint.view.depth_box.count() == 1, timeout=WAIT)
+
+
+def test_the_certainty_that_is_asked_for_is_seen_at_once(
+    joint, patches, tmp_path, qtbot, monkeypatch, show, mask_layer
+):
+    form = joint.masks.form
+    show(joint, qtbot)
+    monkeypatch.setattr(Classifier, "features", lambda *_: pytest.fail("computed again"))
+    form._rows["certainty"].widget.value = "0.7"
+    monkeypatch.undo()
+    asked = PseudoMaskSettings(method="joint", certainty=0.7)
+    assert joint.masks.settings() == asked
+    written = generate_pseudo_masks(
+        patches, load_classifier(joint.classifier.path), tmp_path / "alone", asked
+    ).targets("p0")
+    shown = mask_layer(joint).data
+    np.testing.assert_array_equal(shown, np.where(written[0] == 255, 0, written[0] + 1))
+    kept = (shown > 0).mean()
+    assert 0 < kept < 1
+    assert "as the settings ask" in joint.view.text.text()
+    joint.view.threshold.setValue(1.0)
+    assert (mask_layer(joint).data > 0).mean() < kept
+    form._rows["certainty"].widget.value = "2"  # no share
+    assert joint.look.error.text() == ""
+    assert (mask_layer(joint).data > 0).mean() < kept
+
+
+# -- settings ----------------------------------------------------------------------------------
+
+
+def test_every_setting_of_pseudo_masks_can_be_set(ready, qtbot, show):
+    """Three in view, the rest folded away, and the threshold by its slider."""
+    form = ready.masks.form
+    fields = set(PseudoMaskSettings.model_fields)
+    assert set(form._rows) == fields - {"threshold"}
+    (fold,) = form.findChildren(QCollapsible)
+    assert "Advanced" in fold.text()
+    assert not fold.isExpanded()
+    folded = {n for n, row in form._rows.items() if fold.isAncestorOf(row.widget.native)}
+    assert set(form._rows) - folded == {"method", "flips", "glass"}
+    for name, text in {"scales": "0.5, 1", "refine_px": 4, "glass_luminance": 190}.items():
+        form._rows[name].widget.value = text
+    assert ready.masks.settings() == PseudoMaskSettings(
+        scales=(0.5, 1), refine_px=4, glass_luminance=190
+    )
+    show(ready, qtbot)
+    before = ready.explaining.found
+    form._rows["refine_px"].widget.value = 9  # maps are made anew
+    qtbot.waitUntil(
+        lambda: ready.explaining.found is not before and not ready.look.runner.running,
+        timeout=WAIT,
+    )
+    form._rows["overlaps"].widget.value = True
+    assert "patches that overlap" in ready.view.text.text()
 
 
 # -- pseudo masks ------------------------------------------------------------------------------

@@ -1,0 +1,66 @@
+"""What the class maps panel calls depths, and what it says of how certain a mask is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_wsss.recipes import RECIPES
+
+if TYPE_CHECKING:
+    from napari_wsss.panels.cams_work import Found
+    from napari_wsss.settings import PseudoMaskSettings
+
+__all__ = ["FUSED", "JOINT", "certainty_text", "depth_name", "depth_names"]
+
+#: The mean of the maps of all depths, and the map of the head that sees all of them.
+FUSED, JOINT = "all, fused", "joint head, of all depths"
+
+
+def depth_name(d: int, depths: int) -> str:
+    """Return "1 (shallowest)" ... of depth `d`, counted from 0."""
+    if depths == 1:
+        return "1"
+    return f"{d + 1}" + {0: " (shallowest)", depths - 1: " (deepest)"}.get(d, "")
+
+
+def depth_names(found: Found) -> list[str]:
+    """Return what the maps of an explanation are called, in their order."""
+    depths = found.explanation.depths
+    if found.joint:
+        return [JOINT]
+    names = [depth_name(d, depths) for d in range(depths)]
+    return [*names, FUSED] if depths > 1 else names
+
+
+def certainty_text(found: Found, settings: PseudoMaskSettings) -> str:
+    """Return how certain the pixels of an explanation are; empty if that says nothing.
+
+    Parameters
+    ----------
+    found
+        What is shown.
+    settings
+        Of the pseudo masks. If they ask for no certainty, that of the default recipe is named,
+        so that the number can be judged.
+    """
+    shown = found.explanation
+    asked = settings.certainty
+    if found.joint:
+        if shown.label.sum() == 1:
+            return ""
+        wanted = asked or RECIPES["default"].pseudo_masks.certainty
+        why = "as the settings ask" if asked else "as the recipe 'default' asks"
+        return (
+            f"One map of all depths. {shown.certain(wanted).mean():.0%} of the pixels are "
+            f"certain: their class has a probability of {wanted:.2f} or more among those of the "
+            f"label, {why}."
+        )
+    if shown.depths == 1:
+        return ""
+    text = f"All depths agree on {float((shown.agreement == 1).mean()):.0%}."
+    if asked:
+        text += (
+            f" On {shown.certain(asked).mean():.0%} a share of {asked:.2f} of them agree with the "
+            "deepest, as the settings ask."
+        )
+    return text
