@@ -119,6 +119,21 @@ ROWS: Mapping[str, Row] = {
     "cam": Row("CAM only (deepest map)", model="classifier"),
     "mlps": Row("recipe `mlps`"),
     "default": Row("recipe `default`", base="default"),
+    # What could be part of it.
+    "default-flips": Row(
+        "default + flips and scales for pseudo masks",
+        base="default",
+        pseudo_masks={"flips": True, "scales": (0.75, 1.0, 1.25)},
+    ),
+    "default-mosaic": Row(
+        "default + mosaics in phase 2", base="default", segmenter={"mosaic_share": 0.3}
+    ),
+    "default-refined": Row(
+        "default + guided filter", base="default", pseudo_masks={"refine_px": 8}
+    ),
+    "default-overlaps": Row(
+        "default + overlapping labels", base="default", pseudo_masks={"overlaps": True}
+    ),
     # What the parts of mlps are worth.
     "mlps-no-pda": Row("mlps without PDA", classifier={"pda": {"enabled": False}}),
     "mlps-deepest": Row("mlps, deepest masks alone", segmenter={"depth_weights": (0, 0, 1)}),
