@@ -8,7 +8,7 @@ import torch
 from napari_wsss.models import Classifier, Segmenter
 from napari_wsss.models.acceleration import accelerated
 from napari_wsss.models.base import Window
-from napari_wsss.models.device import autocast
+from napari_wsss.models.device import autocast, uses_bf16
 from napari_wsss.models.quick_conv import QuickConv
 
 CPU = torch.device("cpu")
@@ -64,6 +64,9 @@ def test_bytes_go_straight_into_the_first_convolution(make_info):
     torch.testing.assert_close(first.border, torch.full((3,), 127.5))
 
 
+@pytest.mark.skipif(
+    not uses_bf16(CPU, "auto"), reason="oneDNN has no such convolution for this processor"
+)
 def test_in_bf16_it_computes_what_autocast_computes(make_info):
     model = made(make_info, name="tf_efficientnet_lite0")
     quick = accelerated(model, CPU, "bf16")

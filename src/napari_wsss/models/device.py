@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,10 @@ __all__ = [
     "one_thread",
     "uses_bf16",
 ]
+
+
+#: Held while the number of threads is another.
+_COUNTING = threading.Lock()
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -93,12 +98,15 @@ def one_thread() -> Iterator[None]:
     Where cores are busy, small pieces of work take many times longer if they are divided: each
     waits for the part whose core had something else to do.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    # One at a time: the number is known to the whole process, and who began while it was 1
+    # would leave it so.
+    with _COUNTING:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 @functools.cache
