@@ -44,7 +44,8 @@ def test_tabs_stand_in_the_order_of_the_work(add_panel, qtbot):
     first = add_panel(panel_class("A", 1))
     window = first.window()
     docks = [dock_of(p) for p in (first, second, third)]
-    assert set(window.tabifiedDockWidgets(docks[0])) == set(docks[1:])
+    # Some versions of Qt show a new dock only in the next round of events.
+    qtbot.waitUntil(lambda: set(window.tabifiedDockWidgets(docks[0])) == set(docks[1:]))
 
 
 def test_closing_the_viewer_ends_every_panel_once(add_panel, viewer):
@@ -79,8 +80,7 @@ def test_going_to_another_tab_hides_it(add_panel, qtbot):
 
 def test_a_panel_that_is_opened_comes_to_the_front(add_panel, qtbot):
     panels = [add_panel(panel_class(n, -i)) for i, n in enumerate("ABC")]
-    qtbot.waitUntil(lambda: panels[-1].said[-1] == "shown")
-    assert all(p.said[-1] == "hidden" for p in panels[:-1])
+    qtbot.waitUntil(lambda: [p.said[-1:] for p in panels] == [["hidden"]] * 2 + [["shown"]])
 
 
 def test_a_viewer_that_asks_back_and_stays_keeps_its_panels(add_panel, qtbot, monkeypatch):

@@ -157,7 +157,13 @@ class Panel(QWidget):
         # Tabs that are covered stay visible for Qt; only their docks are told.
         dock.visibilityChanged.connect(self._set_front)
         _tabify(window)
-        QTimer.singleShot(0, dock.raise_)
+        QTimer.singleShot(0, self._raise)
+
+    def _raise(self) -> None:
+        """Bring the dock to the front, if it is still there: a viewer may close meanwhile."""
+        dock = None if self._closed else self._dock()
+        if dock is not None:
+            dock.raise_()
 
     def _dock(self) -> QDockWidget | None:
         widget = self.parentWidget()
