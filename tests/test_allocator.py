@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from napari_wsss.allocator import PROCESS_ENVIRONMENT
+from napari_wsss.environment import PROCESS_ENVIRONMENT
 
 pytestmark = pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="only glibc maps large blocks anew"

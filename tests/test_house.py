@@ -14,7 +14,7 @@ import napari_wsss
 PACKAGE = Path(napari_wsss.__file__).parent
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
-    {"allocator", "errors", "lazy"},
+    {"allocator", "environment", "errors", "lazy"},
     {"classes", "files", "jobs", "settings"},
     {"models", "slides", "evaluation", "samples", "recipes"},
     {"inference", "patches", "export"},

@@ -5,15 +5,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import platform
-from collections.abc import Mapping
-from types import MappingProxyType
 
-__all__ = ["PROCESS_ENVIRONMENT", "prepare_process"]
-
-#: For processes that compute in other threads than their first. glibc gives threads arenas of
-#: their own, which cannot hold blocks over 64 MiB, so that each is mapped anew whatever
-#: `prepare_process` says: the default segmenter took twice as long on large tiles.
-PROCESS_ENVIRONMENT: Mapping[str, str] = MappingProxyType({"MALLOC_ARENA_MAX": "1"})
+__all__ = ["prepare_process"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
@@ -25,7 +18,8 @@ def prepare_process() -> bool:
     By default glibc serves each block over 32 MiB by a fresh ``mmap`` whose pages fault
     in one by one; keeping such blocks on the heap makes large tiles 1.2 to 2.4 times
     faster. Threads that are started later share that heap; those that run already need
-    `PROCESS_ENVIRONMENT`. Other platforms have no such setting and need none.
+    `napari_wsss.environment.PROCESS_ENVIRONMENT`. Other platforms have no such setting and
+    need none.
     """
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return False

@@ -7,6 +7,9 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run ``napari-wsss`` with the arguments of this process, and exit."""
+    from napari_wsss.environment import prepare_environment
+
+    prepare_environment()
     from napari_wsss.cli.app import app, quieten_libraries
 
     quieten_libraries()

@@ -11,14 +11,14 @@ import functools
 import logging
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from napari_wsss.allocator import PROCESS_ENVIRONMENT
+from napari_wsss.environment import computing_environment
 from napari_wsss.errors import MissingDependencyError, ModelError, SlideError, WsssError
 from napari_wsss.inference.blocks import Block, SlidePlan
 from napari_wsss.inference.engine import Engine
@@ -101,7 +101,7 @@ class Cluster:
         threads = threads or max(1, (os.cpu_count() or 1) // workers)
         # Read by the numerical libraries of the workers when they are loaded.
         count = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        with _environment(**count, **PROCESS_ENVIRONMENT):
+        with _environment({**computing_environment(), **count}):
             try:
                 cluster = distributed.LocalCluster(
                     n_workers=workers,
@@ -287,7 +287,7 @@ def _distributed() -> Any:
 
 
 @contextmanager
-def _environment(**values: str) -> Iterator[None]:
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables for processes started in this context."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from napari_wsss import errors, jobs
+from napari_wsss.environment import computing_environment
 from napari_wsss.errors import SettingsError, TrainingError, WsssError
 from napari_wsss.jobs import CancelToken, Event, Job, Log
 from napari_wsss.models import WsssModel, load_model
@@ -117,7 +118,7 @@ def train_in_processes(
 
 def _start(folder: Path, processes: int) -> subprocess.Popen:
     threads = max(1, (os.cpu_count() or 1) // processes)
-    environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+    environment = {"OMP_NUM_THREADS": str(threads), **computing_environment()}
     if sys.platform == "win32":  # PyTorch is built without libuv there
         environment.setdefault("USE_LIBUV", "0")
     command = [

@@ -23,7 +23,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, BinaryIO, TypeVar
 
-from napari_wsss.allocator import PROCESS_ENVIRONMENT
+from napari_wsss.environment import computing_environment
 from napari_wsss.errors import WsssError
 from napari_wsss.jobs import CancelToken, Job
 from napari_wsss.panels.support.cores import threads_for_jobs
@@ -105,9 +105,9 @@ def apart(
 
 def compute_here() -> None:
     """Prepare this process for computing: all cores but those left to the viewer."""
-    import torch
+    from napari_wsss.models.device import keep_threads
 
-    torch.set_num_threads(threads_for_jobs())
+    keep_threads(threads_for_jobs())
 
 
 class Helper:
@@ -140,7 +140,7 @@ class Helper:
             [sys.executable, "-P", "-m", _MAIN],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **PROCESS_ENVIRONMENT, "PYTHONPATH": path},
+            env={**computing_environment(), "PYTHONPATH": path},
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0)
             | getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
         )
