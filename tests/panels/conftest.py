@@ -23,6 +23,23 @@ def _widgets_end_here():
     gc.collect()
 
 
+@pytest.fixture(autouse=True)
+def _threads_as_jobs_have():
+    """Let what a test computes to compare with have as many threads as the panels' jobs.
+
+    The number can change the last bit of a sum, and with it a byte of a class map.
+    """
+    import torch
+
+    from napari_wsss.models.device import keep_threads
+    from napari_wsss.panels.support.cores import threads_for_jobs
+
+    before = torch.get_num_threads()
+    keep_threads(threads_for_jobs())
+    yield
+    keep_threads(before)
+
+
 @pytest.fixture(scope="session")
 def helper_in_a_thread():
     """The other side of `helper` in a thread of this process, with all that is sent pickled."""

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from qtpy.QtCore import Qt
 from typer.testing import CliRunner
@@ -17,7 +16,6 @@ from napari_wsss.classes import ClassTable
 from napari_wsss.cli.app import app
 from napari_wsss.jobs import EpochEnd
 from napari_wsss.models import read_info
-from napari_wsss.panels.support.helper import compute_here
 from napari_wsss.panels.train_classifier import TrainClassifierPanel
 from napari_wsss.panels.train_segmenter import TrainSegmenterPanel
 from napari_wsss.patches import load_patches
@@ -103,16 +101,13 @@ def train(qtbot):
 
 @pytest.fixture
 def command():
-    """Return a function that calls the command line with as many threads as panels have."""
-    before = torch.get_num_threads()
-    compute_here()
+    """Return a function that calls the command line."""
 
     def call(*args):
         result = CliRunner().invoke(app, [str(a) for a in (*args, *OPTIONS)])
         assert result.exit_code == 0, result.output
 
-    yield call
-    torch.set_num_threads(before)
+    return call
 
 
 def stop_after_epoch(panel, qtbot, epoch=1):

@@ -22,7 +22,7 @@ from napari_wsss.inference.result import NOT_COMPUTED, result_path
 from napari_wsss.inference.tiles import Rect
 from napari_wsss.jobs import BlockDone, CancelToken, Event, Job, Log, Progress, ResultCreated
 from napari_wsss.models import WsssModel, save_model, weights_digest
-from napari_wsss.models.device import describe_device
+from napari_wsss.models.device import describe_device, keep_threads
 from napari_wsss.settings import InferenceSettings
 from napari_wsss.slides import Pyramid, Slide
 
@@ -62,6 +62,7 @@ def slide_job(
     cancel = cancel or CancelToken()
     output = make(model.classes, settings)
     network = output.network(model)
+    keep_threads()
     with ThreadPoolExecutor(1, "engine") as pool:  # both take a second
         making = pool.submit(Engine, network, settings, device=device, cancel=cancel)
         plan = SlidePlan.of(slide, model, settings, model_mpp)

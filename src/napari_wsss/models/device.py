@@ -17,12 +17,13 @@ __all__ = [
     "choose_device",
     "describe_device",
     "is_out_of_memory",
+    "keep_threads",
     "one_thread",
     "uses_bf16",
 ]
 
 
-#: Held while the number of threads is another.
+#: Held while the number of threads is another than what computes shall have.
 _COUNTING = threading.Lock()
 
 
@@ -91,6 +92,24 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def keep_threads(number: int | None = None) -> None:
+    """Settle how many threads the CPU's part of what this thread computes is divided among.
+
+    Called where a job begins. A thread takes torch's number over at its first operation, for
+    good; while another is in `one_thread` that is 1, which would be slow, and not the same
+    number every time: the last bit of a sum depends on it.
+
+    Parameters
+    ----------
+    number
+        For this thread and those that begin from now on; the number of the process by default.
+    """
+    with _COUNTING:
+        if number is not None:
+            torch.set_num_threads(number)
+        torch.get_num_threads()  # takes it over; setting it alone does not
+
+
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Let what this thread computes on the CPU run without others.
@@ -98,8 +117,8 @@ def one_thread() -> Iterator[None]:
     Where cores are busy, small pieces of work take many times longer if they are divided: each
     waits for the part whose core had something else to do.
     """
-    # One at a time: the number is known to the whole process, and who began while it was 1
-    # would leave it so.
+    # One at a time: the number is the process's, and who began while it was 1 would leave it
+    # so. (OpenMP's own number, which is a thread's, does not reach MKL.)
     with _COUNTING:
         before = torch.get_num_threads()
         torch.set_num_threads(1)

@@ -77,9 +77,9 @@ class _Work:
     def _job(self) -> Any:
         function, arguments, threads, follows = pickle.loads(self._data)
         if threads is not None:
-            import torch
+            from napari_wsss.models.device import keep_threads
 
-            torch.set_num_threads(threads)
+            keep_threads(threads)
         more: Mapping[str, Any] = {"view": self.told} if follows else {}
         return function(*arguments, **more, cancel=self.token)
 
