@@ -105,7 +105,8 @@ class Row:
         )
 
 
-_EMA = {"decay": 0.97}
+#: With no relabelling, unlike the defaults.
+_EMA = {"decay": 0.97, "relabel_from": 1.0, "align": 0.0}
 _RELABEL = {**_EMA, "relabel_from": 0.35}
 _LAST: dict[str, Any] = {"choose_by": "last"}
 _JOINT = {"deep_supervision": True, "joint_head": True}

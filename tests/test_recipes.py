@@ -6,6 +6,7 @@ import pytest
 
 from napari_wsss.errors import SettingsError
 from napari_wsss.recipes import RECIPES, recipe
+from napari_wsss.settings import ClassifierSettings, PseudoMaskSettings, SegmenterSettings
 from napari_wsss.workflows.project import ProjectFile
 
 
@@ -49,3 +50,10 @@ def test_a_project_with_a_recipe_that_is_not_there_is_refused(tmp_path):
     path.write_text('[project]\nout = "run"\ndataset = "patches"\nrecipe = "best"\n')
     with pytest.raises(SettingsError, match="no recipe 'best'; use mlps or default"):
         ProjectFile.read(path)
+
+
+def test_the_defaults_of_the_stages_are_those_of_the_default_recipe():
+    found = recipe("default")
+    assert found.classifier == ClassifierSettings()
+    assert found.pseudo_masks == PseudoMaskSettings().resolved(found.classifier.architecture)
+    assert found.segmenter == SegmenterSettings()

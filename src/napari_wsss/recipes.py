@@ -61,10 +61,18 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 _MLPS = Recipe(
     title="Multi-layer pseudo-supervision as published (Han et al. 2022)",
     classifier=ClassifierSettings(
-        depths=(-3, -2, -1), deep_supervision=False, pda=PDASettings(enabled=True)
+        depths=(-3, -2, -1),
+        deep_supervision=False,
+        joint_head=False,
+        pda=PDASettings(enabled=True),
     ),
-    pseudo_masks=PseudoMaskSettings(method="gradcam"),
-    segmenter=SegmenterSettings(depth_weights=(0.2, 0.2, 0.6), gate_weight=0.2),
+    pseudo_masks=PseudoMaskSettings(method="gradcam", certainty=0.0),
+    segmenter=SegmenterSettings(
+        depth_weights=(0.2, 0.2, 0.6),
+        gate_weight=0.2,
+        teacher=TeacherSettings(decay=0.0, relabel_from=1.0, align=0.0),
+        choose_by="targets",
+    ),
 )
 
 _DEFAULT = Recipe(

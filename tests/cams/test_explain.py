@@ -67,7 +67,7 @@ def test_without_threshold_the_masks_are_those_that_are_written(
         deep_supervision=method == "heads",
         joint_head=16 if method == "joint" else 0,
     )
-    settings = PseudoMaskSettings(method=method, flips=flips, batch_size=1)
+    settings = PseudoMaskSettings(method=method, flips=flips, certainty=0, batch_size=1)
     written = generate_pseudo_masks(patches, model, tmp_path / "masks", settings)
     explainer = Explainer(model, settings)
     ignored = several = 0

@@ -69,7 +69,7 @@ def test_certainty_of_the_joint_head_is_the_winners_probability_among_the_label(
 
 @pytest.mark.parametrize("method", ["joint", "gradcam"])
 def test_uncertain_pixels_stay_without_class(joint, method):
-    every = masks_of(joint, method=method)
+    every = masks_of(joint, method=method, certainty=0)
     middle = float(np.median([one.certainty for one in every])) / 255
     found = masks_of(joint, method=method, certainty=middle)
     for one, two in zip(every, found, strict=True):
@@ -79,8 +79,8 @@ def test_uncertain_pixels_stay_without_class(joint, method):
 
 
 def test_refined_masks_are_those_of_the_filtered_maps(joint):
-    plain = masks_of(joint, method="joint")
-    found = masks_of(joint, method="joint", refine_px=4)
+    plain = masks_of(joint, method="joint", certainty=0)
+    found = masks_of(joint, method="joint", certainty=0, refine_px=4)
     for i, image in enumerate(images_of(*[48] * 5)):
         x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
         absent = ~torch.from_numpy(LABELS[i : i + 1])[:, :, None, None]
@@ -145,3 +145,28 @@ def test_cancelling_ends_a_pass_between_its_layers(make_classifier):
         with pytest.raises(CancelledError):
             network.masks(NAMES, images_of(*[48] * 5), LABELS)
         assert len(calls) == late
+
+
+@pytest.mark.parametrize(
+    ("architecture", "method", "certainty"),
+    [
+        ({"deep_supervision": True, "joint_head": 64}, "joint", 0.8),
+        ({"deep_supervision": True}, "heads", 0.0),
+        ({"deep_supervision": False}, "gradcam", 0.0),
+        ({}, "gradcam", 0.0),
+    ],
+)
+def test_the_best_maps_that_a_classifier_has_are_taken(architecture, method, certainty):
+    found = PseudoMaskSettings().resolved(architecture)
+    assert (found.method, found.certainty) == (method, certainty)
+    assert found.resolved({}) == found
+    mine = PseudoMaskSettings(method="gradcam", certainty=0.3)
+    assert mine.resolved(architecture) == mine
+
+
+def test_masks_by_default_are_those_of_the_joint_head(joint):
+    for one, two in zip(
+        masks_of(joint), masks_of(joint, method="joint", certainty=0.8), strict=True
+    ):
+        np.testing.assert_array_equal(one.masks, two.masks)
+        assert len(one.masks) == 1

@@ -54,7 +54,7 @@ def test_the_joint_head_writes_one_mask_and_how_certain_it_is(make_classifier, p
     model = make_classifier(
         name="tf_efficientnet_lite0", weights="packaged", joint_head=16, depths=[-3, -2, -1]
     )
-    settings = PseudoMaskSettings(method="joint", glass="tissue")
+    settings = PseudoMaskSettings(method="joint", certainty=0, glass="tissue")
     masks = generate_pseudo_masks(patches, model, out, settings)
     assert masks.depths == 1
     assert not (out / "depth-2").exists()

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from napari_wsss.inference import SlideSegmentation, map_slide
-from napari_wsss.models import Classifier, read_info, save_model
+from napari_wsss.models import Classifier, load_classifier, read_info, save_model
 from napari_wsss.settings import InferenceSettings
 from napari_wsss.slides import open_slide
 
@@ -128,18 +128,17 @@ def maps(cli, slide, tmp_path):
 
 @pytest.mark.parametrize(("given", "number"), [("1", 1), ("-2", 2)])
 def test_maps_of_a_depth_are_those_of_python(maps, classifier, slide, tmp_path, given, number):
-    deep = tmp_path / "deep.safetensors"
-    info = read_info(classifier)
-    architecture = {**info.architecture, "deep_supervision": True}
-    model = Classifier(info.model_copy(update={"architecture": architecture}), load_weights=False)
-    save_model(model.eval(), deep)
-    result = maps(deep, "--depth", given)
+    result = maps(classifier, "--depth", given)
     assert result.exit_code == 0, result.output
     written = tmp_path / "out" / f"a [1 0]-maps-depth-{number}.ome.zarr"
     assert str(written) in result.stdout
     with open_slide(slide, mpp=0.5) as opened:
         alone = map_slide(
-            opened, model, tmp_path / "alone", InferenceSettings(block_px=64), depth=number
+            opened,
+            load_classifier(classifier),
+            tmp_path / "alone",
+            InferenceSettings(block_px=64),
+            depth=number,
         )
     for name in ("checksums.json", "run.json"):
         assert (written / name).read_bytes() == (alone.path / name).read_bytes()
@@ -149,7 +148,12 @@ def test_maps_of_a_depth_are_those_of_python(maps, classifier, slide, tmp_path, 
     ("depth", "reason"), [("1", "needs gradients"), ("9", "no depth 9"), ("deep", "or 'joint'")]
 )
 def test_a_depth_that_cannot_be_had_is_said(maps, classifier, tmp_path, depth, reason):
-    result = maps(classifier, "--depth", depth)
+    plain = tmp_path / "plain.safetensors"
+    info = read_info(classifier)
+    architecture = {"depths": info.architecture["depths"], "deep_supervision": False}
+    model = Classifier(info.model_copy(update={"architecture": architecture}), load_weights=False)
+    save_model(model.eval(), plain)
+    result = maps(plain, "--depth", depth)
     assert result.exit_code == 1
     assert reason in " ".join(result.stderr.split())
     assert not (tmp_path / "out").exists()

@@ -66,7 +66,7 @@ def test_the_theme_is_followed(curves, viewer):
 def test_the_values_of_the_best_epoch_are_told(curves):
     curves.show_history(HISTORY, CLASSES, epochs=5)
     assert curves.values.text() == (
-        "Epoch 2 (best): loss 0.400, mAP 0.90, exact match 0.60, tumour 0.80, stroma 0.90"
+        "Epoch 2 (kept): loss 0.400, mAP 0.90, exact match 0.60, tumour 0.80, stroma 0.90"
     )
     curves._tell(3)
     assert curves.values.text().startswith("Epoch 3: loss 0.300")

@@ -19,6 +19,7 @@ from napari_wsss.errors import (
 from napari_wsss.jobs import CancelToken, EpochEnd, Log, Progress
 from napari_wsss.models import Classifier, load_classifier
 from napari_wsss.patches import PatchSet
+from napari_wsss.settings.classifier import JOINT_WIDTH
 from napari_wsss.training import classifier_job, history_path, train_classifier
 from napari_wsss.training.loop import Phase, _exhausted
 from napari_wsss.training.state import read_state, state_path
@@ -43,6 +44,7 @@ def test_it_learns_to_tell_two_tissues_apart(make_patches, tmp_path, classifier_
         steps_per_epoch=8,
         optimiser={"encoder_lr": 3e-3, "head_lr": 1e-2, "freeze_batch_norm": False},
         pda={"warmup_epochs": 2},
+        joint_head=False,
     )
     model = train_classifier(patches, tmp_path / "c.safetensors", settings, on_event=events.append)
     ends = [e for e in events if isinstance(e, EpochEnd)]
@@ -253,7 +255,10 @@ def test_encoders_without_gradcam_are_told_before_training(
     patches, tmp_path, classifier_settings, events, encoder, depths, warned
 ):
     fields = {"name": encoder, "weights": "random", "output_stride": 32}
-    settings = classifier_settings(encoder=fields, depths=depths, epochs=1, steps_per_epoch=1)
+    alone = {"deep_supervision": False, "joint_head": False}
+    settings = classifier_settings(
+        encoder=fields, depths=depths, epochs=1, steps_per_epoch=1, **alone
+    )
     train_classifier(patches, tmp_path / "c.safetensors", settings, on_event=events.append)
     texts = [e.message for e in events if isinstance(e, Log) and e.level == "warning"]
     assert any("deep_supervision" in text for text in texts) == warned
@@ -286,5 +291,7 @@ def test_the_header_says_what_the_model_was_made_from(patches, tmp_path, classif
     assert (info.mpp, info.patch_size_px, info.seed) == (0.5, 32, 7)
     assert info.upscale > 1  # 'auto' was resolved for small patches
     assert info.class_table == ClassTable.from_names(["dots", "lines"], values=[0, 1], ignore=[3])
-    assert info.architecture == {"depths": [-2, -1], "deep_supervision": False}
+    assert info.architecture == {
+        "depths": [-2, -1], "deep_supervision": True, "joint_head": JOINT_WIDTH
+    }  # fmt: skip
     assert info.training["batch_size"] == 4

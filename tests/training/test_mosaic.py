@@ -112,6 +112,6 @@ def test_the_classifier_learns_from_mosaics(patches, tmp_path, classifier_settin
 
 def test_mosaics_that_cannot_be_made_are_told(patches, tmp_path, classifier_settings):
     events = []
-    settings = classifier_settings(epochs=1, mosaic_share=0.25)  # without a joint head
+    settings = classifier_settings(epochs=1, joint_head=False, mosaic_share=0.25)
     train_classifier(patches, tmp_path / "c.safetensors", settings, on_event=events.append)
     assert any("joint_head = true" in getattr(e, "message", "") for e in events)

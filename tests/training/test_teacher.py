@@ -16,6 +16,7 @@ from napari_wsss.training.batches import Batch
 from napari_wsss.training.goal import Goal, relabels
 from napari_wsss.training.teacher import Teacher, judged
 
+OFF = {"decay": 0, "relabel_from": 1}
 TEACHER = {"decay": 0.9, "relabel_from": 0.5, "negatives": 0.5}
 
 
@@ -84,12 +85,12 @@ def test_alignment_gives_classes_equal_shares_on_average():
 def test_relabelling_begins_where_it_is_told(segmenter_settings):
     settings = segmenter_settings(epochs=4, teacher=TEACHER)
     assert [relabels(settings, e) for e in range(4)] == [False, False, True, True]
-    assert not relabels(segmenter_settings(), 1)
+    assert not relabels(segmenter_settings(teacher=OFF), 1)
 
 
 def test_relabelling_without_a_teacher_is_refused(segmenter_settings):
     with pytest.raises(SettingsError, match=r"set teacher\.decay"):
-        segmenter_settings(teacher={"relabel_from": 0.5})
+        segmenter_settings(teacher={"decay": 0, "relabel_from": 0.5})
 
 
 def test_only_doubtful_patches_are_relabelled(segmenter_settings):
@@ -167,13 +168,13 @@ def test_a_resumed_run_with_a_teacher_equals_one_that_never_stopped(
 def test_the_average_is_what_is_kept(patches, pseudo, tmp_path, segmenter_settings):
     common = {"epochs": 2, "choose_by": "last", "validation_share": 0}
     plain = train_segmenter(
-        patches, pseudo, tmp_path / "a.safetensors", segmenter_settings(**common)
+        patches, pseudo, tmp_path / "a.safetensors", segmenter_settings(**common, teacher=OFF)
     )
     averaged = train_segmenter(
         patches,
         pseudo,
         tmp_path / "b.safetensors",
-        segmenter_settings(**common, teacher={"decay": 0.9}),
+        segmenter_settings(**common, teacher={"decay": 0.9, "relabel_from": 1}),
     )
     name = "classifier.weight"
     a, b = plain.state_dict()[name], averaged.state_dict()[name]

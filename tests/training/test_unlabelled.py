@@ -73,7 +73,7 @@ def test_without_a_teacher_they_are_refused(patches, tiles, tmp_path, segmenter_
             patches,
             TrueMasks(patches),
             tmp_path / "s.safetensors",
-            segmenter_settings(),
+            segmenter_settings(teacher={"decay": 0, "relabel_from": 1}),
             unlabelled=tiles,
         )
 

@@ -35,7 +35,7 @@ class Explainer:
     classifier
         The model; a copy of it is prepared once.
     settings
-        Method, flips, glass and precision; `threshold` is chosen afterwards.
+        Method, flips, glass and precision; `threshold` and `certainty` are chosen afterwards.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"`` ...
 
@@ -53,8 +53,9 @@ class Explainer:
         device: str = "auto",
     ):
         self.info = classifier.info
-        # With it, the network would leave out pixels on its own.
-        self.settings = (settings or PseudoMaskSettings()).changed(threshold=0.0, certainty=0.0)
+        settings = (settings or PseudoMaskSettings()).resolved(classifier.info.architecture)
+        # With them, the network would leave out pixels on its own.
+        self.settings = settings.changed(threshold=0.0, certainty=0.0)
         self._network = MaskNetwork(
             classifier, self.settings, choose_device(device), CancelToken()
         )
@@ -93,9 +94,10 @@ class Explainer:
         Returns
         -------
         Explanation
-            Maps, masks and probabilities. At threshold 0 the masks of the D depths are those
-            that `generate_pseudo_masks` writes for this image and label (in a batch of its
-            own: other batches may round otherwise where two classes are equal).
+            Maps, masks and probabilities. At threshold 0, and with the certainty of the
+            settings, the masks of the D depths are those that `generate_pseudo_masks` writes
+            for this image and label (in a batch of its own: other batches may round otherwise
+            where two classes are equal).
 
         Raises
         ------

@@ -71,7 +71,7 @@ class MaskNetwork:
         model = model.to(device).to(memory_format=torch.channels_last)
         self.cancel = cancel
         self.model = interruptible(model, lambda: self.cancel.raise_if_cancelled())
-        self.settings = settings
+        self.settings = settings.resolved(classifier.info.architecture)
         self.device = device
         self._most = settings.batch_size  # halved when memory runs out
 
@@ -182,8 +182,8 @@ class MaskNetwork:
                 wanted = torch.from_numpy(labels.astype(bool)).to(self.device)
                 weak = torch.stack([scaled(m, wanted).amax(1) < threshold for m in maps], 1)
                 masks = masks.masked_fill(weak, IGNORE)
-            if self.settings.certainty > 0:
-                doubtful = certainty < round(self.settings.certainty * 255)
+            if self.settings.least_certainty > 0:
+                doubtful = certainty < round(self.settings.least_certainty * 255)
                 masks = masks.masked_fill(doubtful[:, None], IGNORE)
             both = zip(masks.cpu().numpy(), certainty.cpu().numpy(), strict=True)
             return [PatchMasks(*one) for one in both]

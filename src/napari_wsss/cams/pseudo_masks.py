@@ -99,7 +99,7 @@ def pseudo_mask_job(
     cancel: CancelToken | None = None,
 ) -> Job[PseudoMasks]:
     """Yield the events of `generate_pseudo_masks`, which documents the parameters."""
-    settings = settings or PseudoMaskSettings()
+    settings = (settings or PseudoMaskSettings()).resolved(classifier.info.architecture)
     cancel = cancel or CancelToken()
     _check_fits(patches, classifier)
     glass = patches.glass if settings.glass == "auto" else settings.glass

@@ -82,9 +82,8 @@ def quality_table(quality: Mapping[str, Any]) -> Table:
         )
     agreeing = quality["agreeing"]
     share = fraction(agreeing["share"])
-    table.add_row(
-        f"where all depths agree ({share} of the pixels)", fraction(agreeing["miou"]), ""
-    )
+    where = "all depths agree" if len(quality["depths"]) > 1 else "wholly certain"
+    table.add_row(f"where {where} ({share} of the pixels)", fraction(agreeing["miou"]), "")
     return table
 
 

@@ -207,7 +207,7 @@ class CamPanel(Panel):
         if path is None or self._look_problem() is not None:
             return None
         try:
-            self.explaining.settings = self.masks.settings()
+            self.explaining.settings = self._settings()
         except SettingsError as error:
             self.look.show_error(error)
             return None
@@ -227,6 +227,11 @@ class CamPanel(Panel):
         return lambda cancel: region_job(
             how, lambda: slides.open(layer), place, corners, mpp, label, cancel
         )
+
+    def _settings(self) -> PseudoMaskSettings:
+        """Return the settings of the form, as they apply to the classifier."""
+        settings, info = self.masks.settings(), self.header.info
+        return settings if info is None else settings.resolved(info.architecture)
 
     def _users_mpp(self) -> list[float | None]:
         own = self.grid.layers
@@ -260,7 +265,7 @@ class CamPanel(Panel):
         if not self.explaining.showing:
             return
         try:
-            settings = self.masks.settings()
+            settings = self._settings()
         except SettingsError:
             return  # which the form says
         if _of_maps(settings) != self._looked:

@@ -155,7 +155,7 @@ class ExplainingBox(QWidget):
         return found.explanation.pseudo_mask(
             self.view.depth_box.currentIndex(),
             self.view.threshold.value(),
-            self.settings.certainty,
+            self.settings.least_certainty,
         )
 
     def _show_numbers(self) -> None:

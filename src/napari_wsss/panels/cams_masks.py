@@ -163,9 +163,10 @@ class MasksBox(QWidget):
                 self.table.put(d, column, text)
         self.table.fit()
         agreeing = quality["agreeing"]
+        certain = "all depths agree" if len(rows) > 1 else "the mask is wholly certain"
         self.note.setText(
             f"{quality['multi_label_patches']} of {quality['patches']} patches have several "
-            f"classes. Where all depths agree ({agreeing['share']:.0%}): {agreeing['miou']:.3f}. "
+            f"classes. Where {certain} ({agreeing['share']:.0%}): {agreeing['miou']:.3f}. "
             f"Pixels with a class: {quality['kept_share']:.0%}. For your information: choosing "
             "settings by these numbers would use the masks that training must not see."
         )

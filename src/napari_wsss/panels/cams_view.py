@@ -135,7 +135,7 @@ class ViewBox(QWidget):
         if shown.label.sum() == 1:
             lines.append("One class only: its mask is that class everywhere, at any threshold.")
         said = " ".join(line for line in lines if line)
-        self.text.setText(said + self._quality(settings.certainty))
+        self.text.setText(said + self._quality(settings.least_certainty))
 
     def _quality(self, certainty: float) -> str:
         """Return a line that measures the explanation against the patch's mask."""

@@ -44,11 +44,11 @@ def certainty_text(found: Found, settings: PseudoMaskSettings) -> str:
         so that the number can be judged.
     """
     shown = found.explanation
-    asked = settings.certainty
+    asked = settings.least_certainty
     if found.joint:
         if shown.label.sum() == 1:
             return ""
-        wanted = asked or RECIPES["default"].pseudo_masks.certainty
+        wanted = asked or RECIPES["default"].pseudo_masks.least_certainty
         why = "as the settings ask" if asked else "as the recipe 'default' asks"
         return (
             f"One map of all depths. {shown.certain(wanted).mean():.0%} of the pixels are "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -23,6 +24,8 @@ class PDASettings(Settings):
 
 #: Channels that the joint head reduces each depth to.
 JOINT_WIDTH = 64
+#: Of the joint head's pixels, where the settings leave it open.
+JOINT_CERTAINTY = 0.8
 
 
 class ClassifierSettings(TrainingSettings):
@@ -34,10 +37,10 @@ class ClassifierSettings(TrainingSettings):
         description="Encoder stages that give maps, shallow to deep; -1 is the deepest.",
     )
     deep_supervision: bool = Field(
-        False, description="Train a class head at every depth (needed for 'heads' maps)."
+        True, description="Train a class head at every depth (needed for 'heads' maps)."
     )
     joint_head: bool = Field(
-        False,
+        True,
         description="Train a class head on the joined features of all depths, at the resolution "
         "of the shallowest (needed for 'joint' maps).",
     )
@@ -76,10 +79,11 @@ class ClassifierSettings(TrainingSettings):
 class PseudoMaskSettings(Settings):
     """How maps become pseudo masks."""
 
-    method: Literal["gradcam", "heads", "joint"] = Field(
-        "gradcam",
+    method: Literal["auto", "gradcam", "heads", "joint"] = Field(
+        "auto",
         description="'gradcam' at every depth, the class 'heads' of every depth, or the 'joint' "
-        "head of all depths, which gives one mask.",
+        "head of all depths, which gives one mask; 'auto' takes the last of these that the "
+        "classifier was trained for.",
     )
     flips: bool = Field(False, description="Average the maps over the four flips.")
     scales: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = Field(
@@ -100,13 +104,12 @@ class PseudoMaskSettings(Settings):
         description="Borders of the maps follow those of the image within so many pixels (guided "
         "filter); 0 is off.",
     )
-    certainty: float = Field(
-        0.0,
-        ge=0,
-        le=1,
+    certainty: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = Field(
+        "auto",
         description="In patches of several classes, pixels less certain than this stay without a "
         "class: by the share of depths that agree with the deepest or, of the joint head, by the "
-        "probability among the label's classes; 0 keeps all.",
+        "probability among the label's classes; 0 keeps all; 'auto' is 0.8 for the joint head and "
+        "0 otherwise.",
     )
     threshold: float = Field(
         0.0,
@@ -137,3 +140,24 @@ class PseudoMaskSettings(Settings):
         description="'fp32' gives the same masks on every machine; 'auto' takes the quicker bf16 "
         "where the processor or GPU computes in it, and changes some pixels by rounding.",
     )
+
+    @property
+    def least_certainty(self) -> float:
+        """`certainty` as a number, once `method` is settled."""
+        if self.certainty == "auto":
+            return JOINT_CERTAINTY if self.method == "joint" else 0.0
+        return self.certainty
+
+    def resolved(self, architecture: Mapping[str, Any]) -> Self:
+        """Return these settings with `method` and `certainty` as they apply to a classifier.
+
+        Parameters
+        ----------
+        architecture
+            Of the classifier, as its checkpoint or `ClassifierSettings.architecture` says it.
+        """
+        best = "heads" if architecture.get("deep_supervision") else "gradcam"
+        if architecture.get("joint_head"):
+            best = "joint"
+        settled = self.changed(method=best) if self.method == "auto" else self
+        return settled.changed(certainty=settled.least_certainty)

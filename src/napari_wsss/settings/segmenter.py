@@ -48,14 +48,14 @@ class TeacherSettings(Settings):
     """An average of the network's weights over training steps, the mean teacher."""
 
     decay: float = Field(
-        0.0,
+        0.97,
         ge=0,
         lt=1,
-        description="Share of the average that stays at each step (0.99); what is kept in the "
+        description="Share of the average that stays at each step; what is kept in the "
         "end is the average. 0 is off.",
     )
     relabel_from: float = Field(
-        1.0,
+        0.35,
         ge=0,
         le=1,
         description="From this share of the epochs on, patches of several classes are learnt "
@@ -70,7 +70,7 @@ class TeacherSettings(Settings):
         "teach no class at first; it falls to 0 over the epochs.",
     )
     align: float = Field(
-        0.0,
+        0.7,
         ge=0,
         le=1,
         description="How far the teacher's probabilities are corrected so that the classes of a "
@@ -132,7 +132,7 @@ class SegmenterSettings(TrainingSettings):
     )
     teacher: TeacherSettings = Field(TeacherSettings(), description="The average of the weights.")
     choose_by: Literal["targets", "labels", "last"] = Field(
-        "targets",
+        "last",
         description="Which epoch is kept: the one that agrees best with held-out masks of the "
         "kind it learns from, with the labels of held-out patches, or the last.",
     )
@@ -151,7 +151,10 @@ class SegmenterSettings(TrainingSettings):
     @model_validator(mode="after")
     def _relabelling_has_a_teacher(self) -> Self:
         if self.teacher.relabel_from < 1 and self.teacher.decay == 0:
-            raise ValueError("teacher.relabel_from needs a teacher; set teacher.decay = 0.99")
+            raise ValueError(
+                "teacher.relabel_from needs a teacher; set teacher.decay = 0.97, or "
+                "teacher.relabel_from = 1 to go without"
+            )
         return self
 
     @model_validator(mode="after")

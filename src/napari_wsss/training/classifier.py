@@ -71,8 +71,9 @@ def train_classifier(
         replaced.
     processes
         Processes of this machine that share every batch; on CUDA each takes a GPU. The
-        gradient is that of the whole batch; augmentation draws other random numbers than one
-        process does. They also resume each other's runs.
+        gradient is that of the whole batch, but for the joint head's batch norms, which use
+        the statistics of one process's share (on CUDA those of all); augmentation draws other
+        random numbers than one process does. They also resume each other's runs.
     on_event
         Called with progress and the metrics of each epoch.
     cancel

@@ -260,7 +260,7 @@ class Curves(QWidget):
         row, names = self._history[epoch - 1], dict(self._scores.overall)
         if self._classes is not None:
             names.update({self._scores.of_class(name): name for name in self._classes.names})
-        best = " (best)" if epoch == best_epoch(self._history) else ""
+        best = " (kept)" if epoch == best_epoch(self._history) else ""
         values = [f"loss {row['loss']:.3f}"] if "loss" in row else []
         values += [
             f"{label} {row[metric]:.2f}" for metric, label in names.items() if metric in row
