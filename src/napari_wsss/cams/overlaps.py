@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_wsss.classes import IGNORE
 from napari_wsss.patches import PatchSet
 
 __all__ = ["Overlaps"]
@@ -69,6 +70,15 @@ class Overlaps:
                 here, _ = self._common(i, j)
                 possible[:, here[0], here[1]] &= self._patches.labels[j][:, None, None]
         return np.where(possible.any(0), possible, own)
+
+    def known(self, i: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Return (H, W): the class of pixels of patch `i` that can have one only, else 255."""
+        possible = self.possible(i, size)
+        return np.where(possible.sum(0) == 1, possible.argmax(0), IGNORE).astype(np.uint8)
+
+    def narrows(self, i: int) -> bool:
+        """Whether other patches overlap patch `i`."""
+        return self.pairs > 0 and any(True for _ in self._near(i))
 
     def _near(self, i: int) -> Iterator[int]:
         """Yield the other patches of the same image that overlap patch `i`."""

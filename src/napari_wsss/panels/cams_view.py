@@ -128,7 +128,7 @@ class ViewBox(QWidget):
                     item.setText(f"{counts[k] / max(kept, 1):.0%}")
         lines = [f"{kept / mask.size:.0%} of the pixels have a class."]
         lines.append(certainty_text(self._found, settings))
-        if settings.overlaps and self._found.place is None:
+        if settings.overlaps and self._found.narrowed:
             lines.append("In the data set, patches that overlap this one narrow its mask down.")
         if self._found.place is None and self._found.mpp is None:
             lines.append("The µm/px of this patch is not known: no scale bar is right for it.")

@@ -19,6 +19,7 @@ from napari_wsss.settings import PseudoMaskSettings
 
 if TYPE_CHECKING:
     from napari_wsss.cams import Explainer, Explanation, SlideRegion
+    from napari_wsss.cams.overlaps import Overlaps
     from napari_wsss.models import ModelInfo
     from napari_wsss.panels.support.live import Place
     from napari_wsss.patches import PatchSet
@@ -67,6 +68,8 @@ class Found:
         (H, W) class indices of the patch's mask; None if it has none.
     joint
         Whether the maps are those of the joint head, which has no depths.
+    narrowed
+        Whether patches that overlap this one narrow its mask down in the data set.
     """
 
     explanation: Explanation
@@ -75,6 +78,7 @@ class Found:
     mpp: float | None = None
     truth: NDArray[np.uint8] | None = None
     joint: bool = False
+    narrowed: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -118,7 +122,14 @@ def _patch(how: How, patches: PatchSet, i: int, *, cancel: CancelToken) -> Job[F
     )
     masked = patches.masks is not None and patches.masks[i] is not None
     truth = patches.read_mask(i) if masked else None
-    return Found(explanation, patches.names[i], mpp=patches.mpp, truth=truth, joint=how.joint)
+    return Found(
+        explanation,
+        patches.names[i],
+        mpp=patches.mpp,
+        truth=truth,
+        joint=how.joint,
+        narrowed=bool(patches.labels[i].sum() > 1) and _overlaps(patches).narrows(i),
+    )
 
 
 def region_job(
@@ -213,6 +224,22 @@ def _quality(folder: Path, patches: PatchSet, *, cancel: CancelToken) -> Job[dic
     if not len(measured):
         raise DataError("No patch of this data set has a mask to measure against.")
     return (yield from measure(PseudoMasks(folder), measured, cancel=cancel))
+
+
+#: What is known of the places of the last data set, by its fingerprint.
+_places: dict[str, Overlaps] = {}
+
+
+def _overlaps(patches: PatchSet) -> Overlaps:
+    """Return where the patches of a set overlap; kept, as it takes long for a large set."""
+    from napari_wsss.cams.overlaps import Overlaps
+
+    found = _places.get(patches.fingerprint)
+    if found is None:
+        found = Overlaps(patches)
+        _places.clear()
+        _places[patches.fingerprint] = found
+    return found
 
 
 def _explainer(how: How) -> Explainer:

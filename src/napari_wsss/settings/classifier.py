@@ -63,6 +63,12 @@ class ClassifierSettings(TrainingSettings):
         description="Share of every batch that is put together from parts of two single-label "
         "patches, so that the joint head sees borders whose place is known.",
     )
+    overlaps: bool = Field(
+        True,
+        description="Where patches overlap, the joint head learns that a pixel has a class that "
+        "all of them have. Places are read from names that end in '_y00056_x00112', as 'patches "
+        "from-masks' writes them.",
+    )
     pda: PDASettings = Field(PDASettings(), description="Progressive Dropout Attention.")
     patience: int = Field(
         8, ge=1, description="Stop after so many epochs without a better validation score."
@@ -92,10 +98,8 @@ class PseudoMaskSettings(Settings):
         description="Average the maps over the patch enlarged or reduced by these factors.",
     )
     overlaps: bool = Field(
-        False,
-        description="Where patches overlap, a pixel can only have classes that all of them have. "
-        "Places are read from names that end in '_y00056_x00112', as 'patches from-masks' writes "
-        "them.",
+        True,
+        description="Where patches overlap, a pixel can only have classes that all of them have.",
     )
     refine_px: int = Field(
         0,

@@ -130,6 +130,11 @@ class SegmenterSettings(TrainingSettings):
         description="Share of the patches with one label that are put together with another such "
         "patch, so that borders are learnt whose place is known.",
     )
+    overlaps: bool = Field(
+        True,
+        description="Where patches overlap, the teacher gives a pixel no other class than the "
+        "only one that all of them have.",
+    )
     teacher: TeacherSettings = Field(TeacherSettings(), description="The average of the weights.")
     choose_by: Literal["targets", "labels", "last"] = Field(
         "last",

@@ -42,19 +42,20 @@ class Batch(NamedTuple):
         (N, D, H, W) uint8 class indices, or None.
     trusted
         (N,) bool: patches whose targets are right, or None where that is not known.
+    known
+        (N, H, W) uint8: the class of pixels of which it is certain, 255 elsewhere; or None.
     """
 
     images: Tensor
     labels: Tensor
     targets: Tensor | None
     trusted: Tensor | None = None
+    known: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Return this batch on `device`."""
-        targets = None if self.targets is None else self.targets.to(device, non_blocking=True)
-        images = self.images.to(device, non_blocking=True)
-        trusted = None if self.trusted is None else self.trusted.to(device, non_blocking=True)
-        return Batch(images, self.labels.to(device, non_blocking=True), targets, trusted)
+        there = (None if t is None else t.to(device, non_blocking=True) for t in self)
+        return Batch._make(there)
 
 
 class PatchLoader:

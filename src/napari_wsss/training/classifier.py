@@ -28,6 +28,7 @@ from napari_wsss.training.augment import augment
 from napari_wsss.training.batches import Batch, PatchLoader, draw
 from napari_wsss.training.calibration import held_out_temperature
 from napari_wsss.training.group import Group
+from napari_wsss.training.known import KnownPixels
 from napari_wsss.training.loop import Phase, Validation, fingerprint, fit, step_seed
 from napari_wsss.training.mosaic import draw_pairs, has_pairs, with_mosaics
 from napari_wsss.training.partial_labels import partial_label_loss
@@ -163,6 +164,11 @@ def _train(
             "warning",
         )
     loader = PatchLoader(train)
+    if settings.overlaps and model.joint is not None and settings.joint_loss == "pixels":
+        known = KnownPixels(train)
+        if known.pairs:
+            yield Log(f"{known.pairs} pairs of patches overlap: what both labels say is learnt")
+            loader = PatchLoader(train, known)
     held_loader = None if held is None else PatchLoader(held)
     steps = settings.steps_per_epoch or -(-len(train) // settings.batch_size)
 

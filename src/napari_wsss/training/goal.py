@@ -118,6 +118,9 @@ class Goal:
         # As in U2PL, fewer and fewer pixels are unreliable.
         left = 1 - epoch / self._settings.epochs
         found = judged(seen, labels, self._settings.teacher.unreliable * left)
+        if batch.known is not None:
+            known = batch.known[doubtful]
+            found = found._replace(masks=torch.where(known == IGNORE, found.masks, known))
         # Where the pseudo masks of a labelled patch have no class there is glass.
         glass = (batch.targets[doubtful] == IGNORE).all(1) & labels.any(1).view(-1, 1, 1)
         masks = batch.targets.clone()

@@ -73,7 +73,8 @@ def with_mosaics(batch: Batch, plain: int, generator: torch.Generator) -> Batch:
     Parameters
     ----------
     batch
-        `plain` patches as they are, then the pairs: first, second, first, second ...
+        `plain` patches as they are, then the pairs: first, second, first, second ... Its
+        targets, if it has any, are those of pixels that are known.
     plain
         Number of patches before the pairs.
     generator
@@ -83,13 +84,14 @@ def with_mosaics(batch: Batch, plain: int, generator: torch.Generator) -> Batch:
     -------
     Batch
         `plain` patches and one for each pair. The targets, (N, 1, H, W), hold the classes of
-        the pixels of composed patches, and 255 in the others.
+        the pixels of composed patches; in the others those that were known, else 255.
     """
-    unknown = torch.full(
-        (plain, 1, *batch.images.shape[2:]), IGNORE, dtype=torch.uint8, device=batch.images.device
-    )
+    size = batch.images.shape[2:]
+    known = batch.images.new_full((plain, 1, *size), IGNORE)
+    if batch.targets is not None:
+        known = batch.targets[:plain]
     if plain == len(batch.images):  # one of several processes may have no pair
-        return batch._replace(targets=unknown)
+        return batch._replace(targets=known)
     first, second = slice(plain, None, 2), slice(plain + 1, None, 2)
     classes = batch.labels.argmax(1)
     images, masks = composed(
@@ -104,7 +106,7 @@ def with_mosaics(batch: Batch, plain: int, generator: torch.Generator) -> Batch:
         torch.cat(
             [batch.labels[:plain], torch.maximum(batch.labels[first], batch.labels[second])]
         ),
-        torch.cat([unknown, masks]),
+        torch.cat([known, masks]),
     )
 
 

@@ -24,6 +24,7 @@ from napari_wsss.training.calibration import held_out_temperature
 from napari_wsss.training.goal import Goal, relabels
 from napari_wsss.training.group import Group
 from napari_wsss.training.held_out import segment_held_out
+from napari_wsss.training.known import KnownPixels
 from napari_wsss.training.loop import Phase, Validation, fingerprint, fit, step_seed
 from napari_wsss.training.mixing import mixed
 from napari_wsss.training.processes import check_processes, train_in_processes
@@ -193,10 +194,12 @@ def _train(
         len(train),
         0 if tiles is None else len(tiles),
     )
-    loader = PatchLoader(
-        *with_tiles(train, targets, targets.depths, tiles),
-        np.concatenate([exact, np.zeros(n_tiles, bool)]),
-    )
+    every, source = with_tiles(train, targets, targets.depths, tiles)
+    known = None
+    if settings.overlaps and settings.teacher.relabel_from < 1 and not exact.all():
+        known = KnownPixels(train, source)
+        known = known if known.pairs else None
+    loader = PatchLoader(every, known or source, np.concatenate([exact, np.zeros(n_tiles, bool)]))
     held_loader = None if held is None else PatchLoader(held, targets)
     steps = settings.steps_per_epoch or -(-n // settings.batch_size)
 
@@ -217,6 +220,8 @@ def _train(
         )
         assert masks is not None
         batch = batch._replace(targets=masks)
+        if known is not None:
+            batch = batch._replace(targets=masks[:, :-1], known=masks[:, -1])
         return goal.loss(model, *mixed(images, batch, settings.mosaic_share, generator), epoch)
 
     def validate(model: Segmenter, device: torch.device) -> Validation:

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 from superqt import QCollapsible
 
 from napari_wsss.cams import PseudoMasks, generate_pseudo_masks
@@ -13,6 +14,7 @@ from napari_wsss.classes import ClassTable
 from napari_wsss.models import Classifier, load_classifier
 from napari_wsss.panels.cams import CamPanel
 from napari_wsss.panels.support.state import state_of
+from napari_wsss.patches import load_patches
 from napari_wsss.settings import PseudoMaskSettings
 
 CLASSES = ClassTable.from_names(
@@ -157,14 +159,16 @@ def test_the_map_of_a_joint_head_is_said_to_be_one_of_all_depths(joint, qtbot, s
     assert [joint.grid.over(i).name for i in (3, 4)] == ["pseudo mask", "certainty"]
     np.testing.assert_allclose(joint.grid.over(4).data, found.agreement)
     text = joint.view.text.text()
-    # The recipe's certainty is 0.8, which is 204 of 255.
+    # By default the certainty is 0.8, which is 204 of 255.
     share = (np.round(found.agreement * 255) >= 204).mean()
     assert 0.01 < share < 0.99
     assert f"{share:.0%} of the pixels are certain" in text
     assert "0.80 or more" in text
-    assert "recipe" in text
+    assert "as the settings ask" in text
     assert "agree" not in text
     assert re.search(r"mean IoU: 0\.\d\d \(", text)
+    joint.masks.form._rows["certainty"].widget.value = "0"
+    assert "as the recipe 'default' asks" in joint.view.text.text()
 
 
 def test_a_patch_of_one_class_has_no_certainty_to_speak_of(joint, qtbot, show):
@@ -239,8 +243,25 @@ def test_every_setting_of_pseudo_masks_can_be_set(ready, qtbot, show):
         lambda: ready.explaining.found is not before and not ready.look.runner.running,
         timeout=WAIT,
     )
-    form._rows["overlaps"].widget.value = True
+    assert "patches that overlap" not in ready.view.text.text()
+
+
+def test_a_patch_says_that_others_narrow_its_mask_down(viewer, ready, tmp_path, qtbot, show):
+    root = tmp_path / "overlapping"
+    root.mkdir()
+    picture = np.random.default_rng(0).integers(60, 180, (48, 72, 3), np.uint8)
+    rows = [f"path,{','.join(CLASSES.names)}"]
+    for x, label in ((0, "1,1,0"), (24, "0,1,0")):
+        name = f"slide_y00000_x{x:05d}.png"
+        Image.fromarray(picture[:, x : x + 48]).save(root / name)
+        rows.append(f"{name},{label}")
+    (root / "labels.csv").write_text("\n".join(rows))
+    CLASSES.write(root / "classes.toml")
+    state_of(viewer).set(patch_set=load_patches(root))
+    show(ready, qtbot)
     assert "patches that overlap" in ready.view.text.text()
+    ready.masks.form._rows["overlaps"].widget.value = False
+    assert "patches that overlap" not in ready.view.text.text()
 
 
 # -- pseudo masks ------------------------------------------------------------------------------
