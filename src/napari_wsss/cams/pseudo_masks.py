@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from napari_wsss.cams.masks import MaskNetwork, PatchMasks
 from napari_wsss.cams.overlaps import Overlaps
-from napari_wsss.cams.store import RECORD, PseudoMasks, PseudoMaskWriter, read_record, write_record
+from napari_wsss.cams.store import (
+    GLASS_IS_CERTAIN,
+    RECORD,
+    PseudoMasks,
+    PseudoMaskWriter,
+    read_record,
+    write_record,
+)
 from napari_wsss.classes import IGNORE
 from napari_wsss.errors import DataError, ModelError, OutputError, listed
 from napari_wsss.files import output_error
@@ -112,6 +119,7 @@ def pseudo_mask_job(
         "depths": depths,
         "classifier": classifier.info.model_dump(mode="json"),
         "settings": {**settings.model_dump(mode="json"), "glass": glass},
+        GLASS_IS_CERTAIN: True,
     }
     write_record(out, record)
     patches.classes.with_index_values().write(out / "classes.toml")
@@ -199,6 +207,8 @@ class _Making:
                 min_px=self.settings.glass_min_px,
             )
             masks = np.where(white, IGNORE, masks).astype(np.uint8)
+            # So that glass can be told from what is left without a class for being uncertain.
+            certainty = np.where(white, 255, certainty).astype(np.uint8)
         self.writer.write(self.patches.names[i], masks, certainty)
 
 

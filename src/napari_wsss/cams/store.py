@@ -21,13 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_wsss.classes import ClassTable
+from napari_wsss.classes import IGNORE, ClassTable
 from napari_wsss.errors import DataError
 from napari_wsss.files import write_atomic
 
-__all__ = ["RECORD", "PseudoMaskWriter", "PseudoMasks"]
+__all__ = ["GLASS_IS_CERTAIN", "RECORD", "PseudoMaskWriter", "PseudoMasks"]
 
 RECORD = "pseudo_masks.json"
+#: In the record: glass is stored as certain, which earlier versions did not do.
+GLASS_IS_CERTAIN = "glass_is_certain"
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,15 @@ class PseudoMasks:
         """Return (H, W), 0 to 1: how certain each pixel is.
 
         It is the share of depths that agree with the deepest or, of masks of the joint head,
-        the probability of the class among those of the label.
+        the probability of the class among those of the label. Glass is certain.
         """
         return self._read("agreement", name).astype(np.float32) / np.float32(255)
+
+    def unsure(self, name: str) -> NDArray[np.bool_]:
+        """Return (H, W): pixels that are tissue, but too uncertain for a class."""
+        if not self.record.get(GLASS_IS_CERTAIN):
+            return np.zeros(self._read("agreement", name).shape, bool)
+        return (self.targets(name) == IGNORE).all(0) & (self._read("agreement", name) < 255)
 
     def has(self, name: str) -> bool:
         """Whether the patch called `name` has masks."""

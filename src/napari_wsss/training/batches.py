@@ -15,17 +15,22 @@ from napari_wsss.classes import IGNORE
 from napari_wsss.errors import DataError
 from napari_wsss.patches import PatchSet
 
-__all__ = ["Batch", "PatchLoader", "TargetSource", "draw"]
+__all__ = ["UNSURE", "Batch", "PatchLoader", "TargetSource", "draw"]
 
 #: Decoded patches are kept in memory up to this many bytes; the rest is read each time.
 CACHE_BYTES = 2 * 1024**3
+#: Target of tissue of which no class is known yet; `IGNORE` is no tissue.
+UNSURE = 254
 
 
 class TargetSource(Protocol):
     """Where the segmenter's targets come from: pseudo masks or true masks."""
 
     def targets(self, name: str) -> NDArray[np.uint8]:
-        """Return (D, H, W) class indices of the patch called `name`, 255 = ignored."""
+        """Return (D, H, W) class indices of the patch called `name`, 255 = ignored.
+
+        `UNSURE` where a teacher may say what it is.
+        """
         ...
 
 
@@ -105,9 +110,10 @@ class PatchLoader:
                 f"The mask of patch {name!r} has {target.shape[2]} x {target.shape[1]} px, the "
                 f"patch {size[1]} x {size[0]}. They must be equal."
             )
-        if bool(((target >= k) & (target != IGNORE)).any()):
+        classes = target[(target != IGNORE) & (target != UNSURE)]
+        if bool((classes >= k).any()):
             raise DataError(
-                f"The mask of patch {name!r} holds {target[target != IGNORE].max()}, which is "
+                f"The mask of patch {name!r} holds {classes.max()}, which is "
                 f"none of the {k} classes."
             )
         return target

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from napari_wsss.classes import IGNORE
 from napari_wsss.settings import SegmenterSettings
-from napari_wsss.training.batches import Batch
+from napari_wsss.training.batches import UNSURE, Batch
 from napari_wsss.training.losses import (
     absent_loss,
     depth_agreement,
@@ -52,8 +52,9 @@ class Goal:
         epoch
             From 0.
         """
-        noise, masks = self._settings.noise, batch.targets
-        assert masks is not None
+        noise, given = self._settings.noise, batch.targets
+        assert given is not None
+        masks = given.masked_fill(given == UNSURE, IGNORE)
         logits, presence = model(images)
         exact = batch.trusted
         if exact is None:
@@ -61,9 +62,7 @@ class Goal:
         share = self._share(masks, exact)
         total = logits.new_zeros((), dtype=torch.float32)
         if relabels(self._settings, epoch) and not bool(exact.all()):
-            masks, share, negatives = self._relabelled(
-                images, logits, batch._replace(targets=masks), exact, share, epoch
-            )
+            masks, share, negatives = self._relabelled(images, logits, batch, exact, share, epoch)
             total = total + self._settings.teacher.negatives * negatives
         total = total + multi_layer_loss(
             logits, masks, self._weights, kind=noise.loss, trusted=exact, share=share
@@ -121,9 +120,10 @@ class Goal:
         if batch.known is not None:
             known = batch.known[doubtful]
             found = found._replace(masks=torch.where(known == IGNORE, found.masks, known))
-        # Where the pseudo masks of a labelled patch have no class there is glass.
+        # Where the pseudo masks of a labelled patch have no class, not even an uncertain one,
+        # there is glass.
         glass = (batch.targets[doubtful] == IGNORE).all(1) & labels.any(1).view(-1, 1, 1)
-        masks = batch.targets.clone()
+        masks = batch.targets.masked_fill(batch.targets == UNSURE, IGNORE)
         masks[doubtful] = found.masks.masked_fill(glass, IGNORE)[:, None]
         if share is not None:
             share = share.index_fill(0, doubtful, 1.0)

@@ -30,6 +30,7 @@ from napari_wsss.training.mixing import mixed
 from napari_wsss.training.processes import check_processes, train_in_processes
 from napari_wsss.training.split import hold_out, make_info
 from napari_wsss.training.targets import (
+    ForTeacher,
     MixedTargets,
     Targets,
     TrueMasks,
@@ -194,11 +195,12 @@ def _train(
         len(train),
         0 if tiles is None else len(tiles),
     )
-    every, source = with_tiles(train, targets, targets.depths, tiles)
-    known = None
-    if settings.overlaps and settings.teacher.relabel_from < 1 and not exact.all():
-        known = KnownPixels(train, source)
-        known = known if known.pairs else None
+    relabelled = settings.teacher.relabel_from < 1 and not exact.all()
+    mine = ForTeacher(targets) if relabelled else targets
+    every, source = with_tiles(train, mine, targets.depths, tiles)
+    known = KnownPixels(train, source) if relabelled and settings.overlaps else None
+    if known is not None and not known.pairs:
+        known = None
     loader = PatchLoader(every, known or source, np.concatenate([exact, np.zeros(n_tiles, bool)]))
     held_loader = None if held is None else PatchLoader(held, targets)
     steps = settings.steps_per_epoch or -(-n // settings.batch_size)

@@ -13,8 +13,16 @@ from napari_wsss.cams import PseudoMasks
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import DataError, listed
 from napari_wsss.patches import PatchSet, joined
+from napari_wsss.training.batches import UNSURE
 
-__all__ = ["MixedTargets", "Targets", "TrueMasks", "exact_targets", "with_corrections"]
+__all__ = [
+    "ForTeacher",
+    "MixedTargets",
+    "Targets",
+    "TrueMasks",
+    "exact_targets",
+    "with_corrections",
+]
 
 
 class TrueMasks:
@@ -131,6 +139,28 @@ class MixedTargets:
 
 
 Targets = PseudoMasks | TrueMasks | MixedTargets
+
+
+class ForTeacher:
+    """Targets in which tissue without a class is marked, so that a teacher may label it.
+
+    Parameters
+    ----------
+    base
+        What the segmenter learns from.
+    """
+
+    def __init__(self, base: Targets):
+        self._base = base
+
+    def targets(self, name: str) -> NDArray[np.uint8]:
+        """Return (D, H, W) class indices; `UNSURE` where pseudo masks were too uncertain."""
+        targets, base = self._base.targets(name), self._base
+        if isinstance(base, MixedTargets) and not base.true.has(name):
+            base = base.base
+        if isinstance(base, PseudoMasks):
+            targets = np.where(base.unsure(name), np.uint8(UNSURE), targets)
+        return targets
 
 
 def exact_targets(patches: PatchSet, targets: Targets) -> NDArray[np.bool_]:
