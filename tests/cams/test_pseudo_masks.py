@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -96,6 +97,25 @@ def test_masks_do_not_depend_on_batches_or_sizes(make_patches, classifier, out, 
         )
         same = alone.targets(name) == masks.targets(name)
         assert same.mean() > 0.99
+
+
+def test_uncertain_tissue_is_told_from_glass(make_patches, make_classifier, out):
+    patches = make_patches(("110", "011", "100"), white=16)
+    model = make_classifier(
+        name="tf_efficientnet_lite0", weights="packaged", joint_head=16, depths=[-3, -2, -1]
+    )
+    torch.nn.init.normal_(model.joint.classes.weight, std=3.0)  # sure here, unsure there
+    masks = generate_pseudo_masks(patches, model, out, PseudoMaskSettings(certainty=0.95))
+    for name, row in zip(patches.names, patches.labels, strict=True):
+        found, unsure = masks.targets(name)[0], masks.unsure(name)
+        assert (found[:15] == 255).all()
+        assert not unsure[:15].any()
+        np.testing.assert_array_equal(unsure[17:], found[17:] == 255)
+        assert unsure.any() == (row.sum() > 1)
+    record = json.loads((out / "pseudo_masks.json").read_text())
+    record.pop("glass_is_certain")  # as versions were that did not tell them apart
+    (out / "pseudo_masks.json").write_text(json.dumps(record))
+    assert not masks.unsure(patches.names[0]).any()
 
 
 def test_agreement_is_the_share_of_depths_equal_to_the_deepest():

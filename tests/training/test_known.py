@@ -12,10 +12,11 @@ from napari_wsss.classes import IGNORE
 from napari_wsss.jobs import Log
 from napari_wsss.patches import load_patches
 from napari_wsss.training import train_classifier, train_segmenter
-from napari_wsss.training.batches import Batch
+from napari_wsss.training.batches import UNSURE, Batch
 from napari_wsss.training.goal import Goal
 from napari_wsss.training.known import KnownPixels
 from napari_wsss.training.mosaic import with_mosaics
+from napari_wsss.training.targets import ForTeacher
 from napari_wsss.training.teacher import Teacher
 
 SIDE = 32
@@ -48,7 +49,10 @@ def pseudo(overlapping, tmp_path):
         masks = np.zeros((1, SIDE, SIDE), np.uint8)
         writer.write(name, masks, np.full((SIDE, SIDE), 255, np.uint8))
     overlapping.classes.with_index_values().write(tmp_path / "pseudo" / "classes.toml")
-    write_record(tmp_path / "pseudo", {"complete": True, "fingerprint": "f", "depths": 1})
+    write_record(
+        tmp_path / "pseudo",
+        {"complete": True, "fingerprint": "f", "depths": 1, "glass_is_certain": True},
+    )
     return PseudoMasks(tmp_path / "pseudo")
 
 
@@ -86,26 +90,65 @@ def test_known_pixels_change_what_the_joint_head_learns(
     assert not torch.equal(*weights)
 
 
-def test_the_teacher_keeps_to_known_pixels(segmenter_settings):
-    class Says(torch.nn.Module):
-        def forward(self, x):
-            logits = torch.zeros(len(x), 2, 4, 4)
-            logits[:, 1] = 8.0
-            return logits, torch.zeros(len(x), 2)
+class Says(torch.nn.Module):
+    """Finds the second class everywhere."""
 
+    def forward(self, x):
+        logits = torch.zeros(len(x), 2, 4, 4)
+        logits[:, 1] = 8.0
+        return logits, torch.zeros(len(x), 2)
+
+
+@pytest.fixture
+def loss(segmenter_settings):
+    """The loss of a network that agrees with its teacher, by targets and known pixels."""
     settings = segmenter_settings(
         teacher={"decay": 0.9, "relabel_from": 0, "unreliable": 0, "align": 0}, gate_weight=0
     )
     teacher = Teacher(0.9)
     teacher.start(Says())
     goal = Goal(settings, (1.0,), teacher)
-    known = torch.full((1, 4, 4), IGNORE, dtype=torch.uint8)
     images, labels = torch.zeros(1, 3, 4, 4), torch.ones(1, 2)
-    targets = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
-    batch = Batch(images, labels, targets, torch.tensor([False]), known)
-    agreed = goal.loss(Says(), images, batch, 1)
+
+    def compute(targets, known=None):
+        batch = Batch(images, labels, targets[None, None], torch.tensor([False]), known)
+        return float(goal.loss(Says(), images, batch, 1))
+
+    return compute
+
+
+def test_the_teacher_keeps_to_known_pixels(loss):
+    targets, known = torch.zeros(4, 4, dtype=torch.uint8), torch.full((1, 4, 4), IGNORE)
+    agreed = loss(targets, known.to(torch.uint8))
     known[:, :2] = 0
-    assert float(goal.loss(Says(), images, batch, 1)) > float(agreed) + 3
+    assert loss(targets, known.to(torch.uint8)) > agreed + 3
+
+
+@pytest.mark.parametrize(("value", "learnt"), [(UNSURE, True), (IGNORE, False)])
+def test_the_teacher_labels_uncertain_tissue_but_no_glass(loss, value, learnt):
+    found = loss(torch.full((4, 4), value, dtype=torch.uint8))
+    assert (found > 0) == learnt
+
+
+def test_before_the_teacher_uncertain_tissue_teaches_nothing(segmenter_settings):
+    goal = Goal(segmenter_settings(gate_weight=0), (1.0,), Teacher(0.9))
+    images = torch.zeros(1, 3, 4, 4)
+    targets = torch.full((1, 1, 4, 4), UNSURE, dtype=torch.uint8)
+    batch = Batch(images, torch.ones(1, 2), targets, torch.tensor([False]))
+    assert float(goal.loss(Says(), images, batch, 0)) == 0
+
+
+def test_targets_for_the_teacher_mark_what_pseudo_masks_left_out(overlapping, pseudo, tmp_path):
+    name = overlapping.names[0]
+    masks = np.zeros((1, SIDE, SIDE), np.uint8)
+    masks[:, :8] = IGNORE
+    certainty = np.full((SIDE, SIDE), 255, np.uint8)
+    certainty[:4] = 100
+    PseudoMaskWriter(pseudo.folder, overlapping.classes, 1).write(name, masks, certainty)
+    (found,) = ForTeacher(pseudo).targets(name)
+    assert (found[:4] == UNSURE).all()
+    assert (found[4:8] == IGNORE).all()
+    assert (found[8:] == 0).all()
 
 
 def test_the_segmenter_trains_with_known_pixels(overlapping, pseudo, tmp_path, segmenter_settings):
