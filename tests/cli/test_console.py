@@ -42,7 +42,7 @@ def test_lines_tell_stage_progress_and_epochs():
         "on cpu [1 0 0 1]",
         "Warning: glass is ignored",
         "train: 1/4, 0 s",
-        "Epoch  2/10  loss 0.5000  mAP 0.250  1.3 s  * best",
+        "Epoch  2/10  loss 0.5000  mAP 0.250  1.3 s  * kept",
         "train: 4/4, 0 s",
     ]
 

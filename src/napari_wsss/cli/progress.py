@@ -44,7 +44,7 @@ def epoch_text(event: EpochEnd) -> str:
     parts += [f"{name} {event.metrics[k]:.3f}" for k, name in _SHOWN.items() if k in event.metrics]
     if "seconds" in event.metrics:
         parts.append(f"{event.metrics['seconds']:.1f} s")
-    return "  ".join(parts) + ("  * best" if event.best else "")
+    return "  ".join(parts) + ("  * kept" if event.best else "")
 
 
 class View:
