@@ -105,11 +105,12 @@ class Row:
         )
 
 
-#: With no relabelling, unlike the defaults.
-_EMA = {"decay": 0.97, "relabel_from": 1.0, "align": 0.0}
+#: The settings' defaults are those of recipe `default`, so what rows of `mlps` leave out is said.
+_EMA = {"decay": 0.97, "relabel_from": 1.0, "align": 0.0, "label_uncertain": False}
 _RELABEL = {**_EMA, "relabel_from": 0.35}
 _LAST: dict[str, Any] = {"choose_by": "last"}
 _JOINT = {"deep_supervision": True, "joint_head": True}
+_APART = {"overlaps": False}
 _CERTAIN: dict[str, Any] = {"method": "joint", "certainty": 0.8}
 _SURE = {**_LAST, "noise": {"absent_weight": 1.0}, "teacher": _EMA}
 _ALIGN = {**_RELABEL, "align": 0.7}
@@ -132,8 +133,25 @@ ROWS: Mapping[str, Row] = {
     "default-refined": Row(
         "default + guided filter", base="default", pseudo_masks={"refine_px": 8}
     ),
-    "default-overlaps": Row(
-        "default + overlapping labels", base="default", pseudo_masks={"overlaps": True}
+    # What its parts are worth.
+    "default-apart": Row(
+        "default without overlapping labels",
+        base="default",
+        classifier=_APART,
+        pseudo_masks=_APART,
+        segmenter=_APART,
+    ),
+    "default-certain": Row(
+        "default, uncertain pixels never labelled",
+        base="default",
+        segmenter={"teacher": {"label_uncertain": False}},
+    ),
+    "default-plain": Row(
+        "default without either",
+        base="default",
+        classifier=_APART,
+        pseudo_masks=_APART,
+        segmenter={**_APART, "teacher": {"label_uncertain": False}},
     ),
     # What the parts of mlps are worth.
     "mlps-no-pda": Row("mlps without PDA", classifier={"pda": {"enabled": False}}),

@@ -20,6 +20,12 @@ def test_mlps_is_what_was_published():
     assert found.segmenter.gate_weight > 0
     assert found.segmenter.noise.loss == "ce"
     assert found.segmenter.teacher.decay == 0
+    # Nor anything of what came later.
+    assert not found.classifier.joint_head
+    stages = found.classifier, found.pseudo_masks, found.segmenter
+    assert not any(stage.overlaps for stage in stages)
+    assert not found.segmenter.teacher.label_uncertain
+    assert found.segmenter.choose_by == "targets"
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -64,23 +64,28 @@ _MLPS = Recipe(
         depths=(-3, -2, -1),
         deep_supervision=False,
         joint_head=False,
+        overlaps=False,
         pda=PDASettings(enabled=True),
     ),
-    pseudo_masks=PseudoMaskSettings(method="gradcam", certainty=0.0),
+    pseudo_masks=PseudoMaskSettings(method="gradcam", certainty=0.0, overlaps=False),
     segmenter=SegmenterSettings(
         depth_weights=(0.2, 0.2, 0.6),
         gate_weight=0.2,
-        teacher=TeacherSettings(decay=0.0, relabel_from=1.0, align=0.0),
+        overlaps=False,
+        teacher=TeacherSettings(decay=0.0, relabel_from=1.0, align=0.0, label_uncertain=False),
         choose_by="targets",
     ),
 )
 
 _DEFAULT = Recipe(
     title="What measured best (benchmarks/accuracy.md)",
-    classifier=ClassifierSettings(deep_supervision=True, joint_head=True, joint_loss="pixels"),
-    pseudo_masks=PseudoMaskSettings(method="joint", certainty=0.8),
+    classifier=ClassifierSettings(
+        deep_supervision=True, joint_head=True, joint_loss="pixels", overlaps=True
+    ),
+    pseudo_masks=PseudoMaskSettings(method="joint", certainty=0.8, overlaps=True),
     segmenter=SegmenterSettings(
-        teacher=TeacherSettings(decay=0.97, relabel_from=0.35, align=0.7),
+        overlaps=True,
+        teacher=TeacherSettings(decay=0.97, relabel_from=0.35, align=0.7, label_uncertain=True),
         choose_by="last",
     ),
 )

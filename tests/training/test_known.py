@@ -174,3 +174,15 @@ def test_mosaics_leave_known_pixels_of_other_patches():
     assert found.targets.shape == (2, 1, 8, 8)
     assert torch.equal(found.targets[0], targets[0])
     assert set(found.targets[1].unique().tolist()) == {0, 1}
+
+
+def test_uncertain_tissue_is_labelled_only_if_asked(
+    overlapping, pseudo, tmp_path, segmenter_settings, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(PseudoMasks, "unsure", lambda self, name: asked.append(name) or False)
+    for on in (False, True):
+        teacher = {"relabel_from": 0, "label_uncertain": on}
+        settings = segmenter_settings(epochs=1, validation_share=0, teacher=teacher)
+        train_segmenter(overlapping, pseudo, tmp_path / f"{on}.safetensors", settings)
+        assert bool(asked) == on

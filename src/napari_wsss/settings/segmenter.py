@@ -77,6 +77,11 @@ class TeacherSettings(Settings):
         "patch cover equal parts of it on average over patches: 0 not, 1 wholly. Without it a "
         "class whose maps are broad takes more and more.",
     )
+    label_uncertain: bool = Field(
+        True,
+        description="It labels tissue, too, that the pseudo masks left without a class for being "
+        "uncertain.",
+    )
     negatives: float = Field(
         0.0,
         ge=0,

@@ -196,7 +196,8 @@ def _train(
         0 if tiles is None else len(tiles),
     )
     relabelled = settings.teacher.relabel_from < 1 and not exact.all()
-    mine = ForTeacher(targets) if relabelled else targets
+    marked = relabelled and settings.teacher.label_uncertain
+    mine = ForTeacher(targets) if marked else targets
     every, source = with_tiles(train, mine, targets.depths, tiles)
     known = KnownPixels(train, source) if relabelled and settings.overlaps else None
     if known is not None and not known.pairs:
