@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from napari_wsss.classes import ClassTable
+from napari_wsss.panels.support.units import make_units_ready
 
 __all__ = ["METADATA", "LayerData", "image_layer", "labels_layer", "map_layer"]
 
@@ -125,6 +126,7 @@ def _placed(
     translation_px: tuple[float, float] = (0.0, 0.0),
 ) -> dict[str, Any]:
     """Return what places a layer in the world, and whether it has several levels."""
+    make_units_ready()  # napari makes the layer next
     options: dict[str, Any] = {"multiscale": len(levels) > 1, "axis_labels": ("y", "x")}
     scale = 1.0 if mpp is None else mpp
     if mpp is not None:
