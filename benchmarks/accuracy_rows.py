@@ -146,10 +146,15 @@ ROWS: Mapping[str, Row] = {
         base="default",
         segmenter={"teacher": {"label_uncertain": False}},
     ),
-    "default-plain": Row(
-        "default without either",
+    "default-by-labels": Row(
+        "default, the classifier's epoch chosen by labels",
         base="default",
-        classifier=_APART,
+        classifier={"choose_by": "labels"},
+    ),
+    "default-plain": Row(
+        "default without any of these",
+        base="default",
+        classifier={**_APART, "choose_by": "labels"},
         pseudo_masks=_APART,
         segmenter={**_APART, "teacher": {"label_uncertain": False}},
     ),

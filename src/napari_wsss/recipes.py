@@ -65,6 +65,7 @@ _MLPS = Recipe(
         deep_supervision=False,
         joint_head=False,
         overlaps=False,
+        choose_by="labels",
         pda=PDASettings(enabled=True),
     ),
     pseudo_masks=PseudoMaskSettings(method="gradcam", certainty=0.0, overlaps=False),
@@ -80,7 +81,11 @@ _MLPS = Recipe(
 _DEFAULT = Recipe(
     title="What measured best (benchmarks/accuracy.md)",
     classifier=ClassifierSettings(
-        deep_supervision=True, joint_head=True, joint_loss="pixels", overlaps=True
+        deep_supervision=True,
+        joint_head=True,
+        joint_loss="pixels",
+        overlaps=True,
+        choose_by="last",
     ),
     pseudo_masks=PseudoMaskSettings(method="joint", certainty=0.8, overlaps=True),
     segmenter=SegmenterSettings(

@@ -70,6 +70,11 @@ class ClassifierSettings(TrainingSettings):
         "from-masks' writes them.",
     )
     pda: PDASettings = Field(PDASettings(), description="Progressive Dropout Attention.")
+    choose_by: Literal["labels", "last"] = Field(
+        "last",
+        description="Which epoch is kept: the one with the best mean average precision on "
+        "held-out labels, or the last. Labels are soon named right, maps go on getting better.",
+    )
     patience: int = Field(
         8, ge=1, description="Stop after so many epochs without a better validation score."
     )

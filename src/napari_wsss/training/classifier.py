@@ -224,7 +224,7 @@ def _train(
         steps,
         loss,
         validate,
-        "map",
+        "map" if settings.choose_by == "labels" else "",
         settings.patience,
         temperature=None if held is None else partial(held_out_temperature, held),
     )
