@@ -103,5 +103,5 @@ def test_axes_stay_within_the_canvas(curves, qtbot, width):
 def test_the_best_epoch_is_the_last_that_was_better():
     assert best_epoch(HISTORY) == 2
     assert best_epoch([]) is None
-    assert best_text(HISTORY, SCORES) == "Best epoch 2 of 3, mAP 0.90, exact match 0.60"
+    assert best_text(HISTORY, SCORES) == "Kept epoch 2 of 3, mAP 0.90, exact match 0.60"
     assert "nothing is held out" in best_text([{"loss": 0.5, "best": 1.0}], SCORES)

@@ -154,7 +154,7 @@ def test_panel_and_command_line_write_the_same_bytes(panel, train, ready, folder
     command("train-classifier", folder, "--out", other)
     assert out.read_bytes() == other.read_bytes()
     ready(panel)
-    assert panel.run_view.result.text().startswith("Best epoch ")
+    assert panel.run_view.result.text().startswith("Kept epoch ")
     assert " of 3, mAP " in panel.run_view.result.text()
     assert len(panel.run_view.curves.history) == 3
     assert "ap dots" in panel.run_view.curves.history[-1]

@@ -45,6 +45,7 @@ def test_it_learns_to_tell_two_tissues_apart(make_patches, tmp_path, classifier_
         optimiser={"encoder_lr": 3e-3, "head_lr": 1e-2, "freeze_batch_norm": False},
         pda={"warmup_epochs": 2},
         joint_head=False,
+        choose_by="labels",
     )
     model = train_classifier(patches, tmp_path / "c.safetensors", settings, on_event=events.append)
     ends = [e for e in events if isinstance(e, EpochEnd)]
@@ -71,7 +72,12 @@ def test_the_joint_head_learns_with_the_others(patches, tmp_path, classifier_set
         assert not torch.equal(value, untrained.joint.get_parameter(name)), name
 
 
-def test_the_best_epoch_is_kept(patches, tmp_path, classifier_settings, monkeypatch):
+@pytest.mark.parametrize(
+    ("choose_by", "kept", "best"), [("labels", 1, [1, 1, 0, 0]), ("last", 3, [1, 1, 1, 1])]
+)
+def test_the_best_epoch_is_kept_or_the_last(
+    patches, tmp_path, classifier_settings, monkeypatch, choose_by, kept, best
+):
     scores = iter([0.4, 0.9, 0.9, 0.2])
     seen = []
 
@@ -88,12 +94,12 @@ def test_the_best_epoch_is_kept(patches, tmp_path, classifier_settings, monkeypa
 
     monkeypatch.setattr("napari_wsss.training.classifier.predict_labels", validate)
     monkeypatch.setattr("napari_wsss.training.classifier.multilabel_scores", Found)
-    settings = classifier_settings(epochs=4)
+    settings = classifier_settings(epochs=4, choose_by=choose_by)
     model = train_classifier(patches, tmp_path / "c.safetensors", settings)
-    assert [row["best"] for row in model.history] == [1, 1, 0, 0]
-    assert all(torch.equal(v, model.state_dict()[k]) for k, v in seen[1].items())
+    assert [row["best"] for row in model.history] == best
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in seen[kept].items())
     assert not all(torch.equal(v, seen[3][k]) for k, v in seen[1].items())
-    assert model.info.metrics["map"] == 0.9
+    assert model.info.metrics["map"] == [0.4, 0.9, 0.9, 0.2][kept]
 
 
 def test_it_stops_when_nothing_improves():

@@ -34,7 +34,7 @@ class SplitForm(QWidget):
             box.setRange(0, 90)
             box.setSuffix(" %")
             box.setValue(value)
-        self.val.setToolTip("Patches that choose the best epoch while a model is trained")
+        self.val.setToolTip("Patches that judge a model while it is trained")
         self.test.setToolTip("Patches that no training sees, to measure the model in the end")
         self.seed.setRange(0, 2**31 - 1)
         self.seed.setToolTip("Another number gives another split; the same gives the same")

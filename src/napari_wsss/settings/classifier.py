@@ -76,7 +76,10 @@ class ClassifierSettings(TrainingSettings):
         "held-out labels, or the last. Labels are soon named right, maps go on getting better.",
     )
     patience: int = Field(
-        8, ge=1, description="Stop after so many epochs without a better validation score."
+        8,
+        ge=1,
+        description="Stop after so many epochs without a better validation score, where that "
+        "chooses the epoch.",
     )
 
     @property

@@ -83,7 +83,8 @@ def train_classifier(
     Returns
     -------
     Classifier
-        The epoch with the best mean average precision on held-out patch labels.
+        Of the last epoch, or of that with the best mean average precision on held-out patch
+        labels, as the settings say.
 
     Raises
     ------

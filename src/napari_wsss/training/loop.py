@@ -113,7 +113,7 @@ def fit(
     cancel: CancelToken | None = None,
     group: Group | None = None,
 ) -> Job[M]:
-    """Train `model`, keep the best epoch, and write it to `out`.
+    """Train `model`, keep the best epoch or the last, and write it to `out`.
 
     Parameters
     ----------
@@ -135,7 +135,8 @@ def fit(
     Returns
     -------
     Trainable
-        The best epoch (the last one if nothing was held out), with its `history`.
+        The best epoch (the last one if nothing was held out, or nothing is to choose), with
+        its `history`.
 
     Raises
     ------

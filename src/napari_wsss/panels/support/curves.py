@@ -1,4 +1,4 @@
-"""The curves of a training run: loss and scores per epoch, the best epoch marked."""
+"""The curves of a training run: loss and scores per epoch, the kept one marked."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Scores(NamedTuple):
     Attributes
     ----------
     overall
-        Metric -> the name it is shown by; the first chooses the best epoch.
+        Metric -> the name it is shown by; the first may choose the epoch.
     per_class
         What the metrics of single classes begin with, such as ``"ap "``.
     per_class_name

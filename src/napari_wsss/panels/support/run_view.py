@@ -1,4 +1,4 @@
-"""How a training run goes, on the screen: its best epoch, its curves, held-out patches."""
+"""How a training run goes, on the screen: the epoch that is kept, its curves, held-out patches."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RunView(QWidget):
     viewer
         Its theme gives the colours of the curves.
     scores
-        What is drawn, and what the best epoch is chosen by.
+        What is drawn, and what the best epoch may be chosen by.
     target
         What the masks of held-out patches are, such as ``"pseudo mask"``; may be changed.
     """
@@ -102,7 +102,7 @@ class RunView(QWidget):
 
 
 def best_text(history: Sequence[Mapping[str, float]], scores: Scores) -> str:
-    """Return "Best epoch 7 of 12, mAP 0.93"; the last epoch where nothing was held out."""
+    """Return "Kept epoch 7 of 12, mAP 0.93"; the last epoch where nothing was held out."""
     best = best_epoch(history)
     if best is None:
         return ""
@@ -110,4 +110,4 @@ def best_text(history: Sequence[Mapping[str, float]], scores: Scores) -> str:
     measured = [f"{label} {row[k]:.2f}" for k, label in scores.overall.items() if k in row]
     if not measured:
         return f"The last epoch is kept, {best} so far: nothing is held out to choose by."
-    return f"Best epoch {best} of {len(history)}, {', '.join(measured)}"
+    return f"Kept epoch {best} of {len(history)}, {', '.join(measured)}"
