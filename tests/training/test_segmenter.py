@@ -143,6 +143,10 @@ def test_pseudo_masks_of_other_sizes_are_refused(patches, pseudo, tmp_path, segm
         Image.new("P", (31, 32)).save(pseudo.folder / "depth-1" / f"{name}.png")
         Image.new("P", (31, 32)).save(pseudo.folder / "depth-2" / f"{name}.png")
         Image.new("P", (31, 32)).save(pseudo.folder / "depth-3" / f"{name}.png")
+    with pytest.raises(DataError, match="31 x 32 px, the image of how certain it is 32 x 32"):
+        train_segmenter(patches, pseudo, tmp_path / "s.safetensors", segmenter_settings())
+    for name in patches.names:
+        Image.new("L", (31, 32)).save(pseudo.folder / "agreement" / f"{name}.png")
     with pytest.raises(DataError, match="31 x 32 px, the patch 32 x 32"):
         train_segmenter(patches, pseudo, tmp_path / "s.safetensors", segmenter_settings())
 

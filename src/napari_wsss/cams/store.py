@@ -97,10 +97,23 @@ class PseudoMasks:
         return self._read("agreement", name).astype(np.float32) / np.float32(255)
 
     def unsure(self, name: str) -> NDArray[np.bool_]:
-        """Return (H, W): pixels that are tissue, but too uncertain for a class."""
+        """Return (H, W): pixels that are tissue, but too uncertain for a class.
+
+        Raises
+        ------
+        DataError
+            If there are no masks of this patch, or they do not fit together.
+        """
+        certainty, masks = self._read("agreement", name), self.targets(name)
+        if certainty.shape != masks.shape[1:]:
+            (h, w), (height, width) = masks.shape[1:], certainty.shape
+            raise DataError(
+                f"The mask of patch {name!r} has {w} x {h} px, the image of how certain it is "
+                f"{width} x {height}. Make the pseudo masks again."
+            )
         if not self.record.get(GLASS_IS_CERTAIN):
-            return np.zeros(self._read("agreement", name).shape, bool)
-        return (self.targets(name) == IGNORE).all(0) & (self._read("agreement", name) < 255)
+            return np.zeros(certainty.shape, bool)
+        return (masks == IGNORE).all(0) & (certainty < 255)
 
     def has(self, name: str) -> bool:
         """Whether the patch called `name` has masks."""
