@@ -63,3 +63,16 @@ def test_the_defaults_of_the_stages_are_those_of_the_default_recipe():
     assert found.classifier == ClassifierSettings()
     assert found.pseudo_masks == PseudoMaskSettings().resolved(found.classifier.architecture)
     assert found.segmenter == SegmenterSettings()
+
+
+def test_the_default_recipe_is_what_measured_best():
+    found = recipe("default")
+    assert found.classifier.deep_supervision
+    assert found.classifier.joint_head
+    assert found.classifier.joint_loss == "pixels"
+    assert (found.classifier.choose_by, found.segmenter.choose_by) == ("last", "last")
+    assert (found.pseudo_masks.method, found.pseudo_masks.certainty) == ("joint", 0.8)
+    teacher = found.segmenter.teacher
+    assert (teacher.decay, teacher.relabel_from, teacher.align) == (0.97, 0.35, 0.7)
+    assert teacher.label_uncertain
+    assert all(s.overlaps for s in (found.classifier, found.pseudo_masks, found.segmenter))

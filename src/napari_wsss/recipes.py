@@ -78,21 +78,12 @@ _MLPS = Recipe(
     ),
 )
 
+#: What the settings begin with.
 _DEFAULT = Recipe(
     title="What measured best (benchmarks/accuracy.md)",
-    classifier=ClassifierSettings(
-        deep_supervision=True,
-        joint_head=True,
-        joint_loss="pixels",
-        overlaps=True,
-        choose_by="last",
-    ),
-    pseudo_masks=PseudoMaskSettings(method="joint", certainty=0.8, overlaps=True),
-    segmenter=SegmenterSettings(
-        overlaps=True,
-        teacher=TeacherSettings(decay=0.97, relabel_from=0.35, align=0.7, label_uncertain=True),
-        choose_by="last",
-    ),
+    classifier=ClassifierSettings(),
+    pseudo_masks=PseudoMaskSettings().resolved(ClassifierSettings().architecture),
+    segmenter=SegmenterSettings(),
 )
 
 #: Every recipe by its name.

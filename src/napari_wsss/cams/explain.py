@@ -53,9 +53,8 @@ class Explainer:
         device: str = "auto",
     ):
         self.info = classifier.info
-        settings = (settings or PseudoMaskSettings()).resolved(classifier.info.architecture)
         # With them, the network would leave out pixels on its own.
-        self.settings = settings.changed(threshold=0.0, certainty=0.0)
+        self.settings = (settings or PseudoMaskSettings()).changed(threshold=0.0, certainty=0.0)
         self._network = MaskNetwork(
             classifier, self.settings, choose_device(device), CancelToken()
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -91,11 +92,10 @@ class PatchExtender:
             ) from None
         except OSError as error:
             raise output_error(self._folder, error) from error
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._lock.release)
             self._read()
-        except BaseException:
-            self._lock.release()
-            raise
+            undo.pop_all()
         return self
 
     def __exit__(

@@ -207,15 +207,9 @@ def _train(
         return heads_loss(found, batch.labels, settings, masks)
 
     def validate(model: Classifier, device: torch.device) -> Validation:
-        if held_loader is None or held is None:
+        if held_loader is None:
             return Validation({})
-        probabilities = predict_labels(model, held_loader, device, settings.precision)
-        found = multilabel_scores(held.labels, probabilities, held.classes.names)
-        metrics = {"exact_match": found.exact_match}
-        if not math.isnan(found.mean_ap):
-            metrics["map"] = found.mean_ap
-        metrics.update({f"ap {k}": v for k, v in found.ap.items() if v is not None})
-        return Validation(metrics)
+        return _held_out_scores(model, held_loader, device, settings.precision)
 
     count = f"{len(train)} patches" + ("" if held is None else f", {len(held)} held out")
     yield Log(f"Training the classifier on {count}")
@@ -243,6 +237,20 @@ def _train(
             group=group,
         )
     )
+
+
+def _held_out_scores(
+    model: Classifier, loader: PatchLoader, device: torch.device, precision: str
+) -> Validation:
+    """Return how well the classes of held-out patches are named."""
+    held = loader.patches
+    probabilities = predict_labels(model, loader, device, precision)
+    found = multilabel_scores(held.labels, probabilities, held.classes.names)
+    metrics = {"exact_match": found.exact_match}
+    if not math.isnan(found.mean_ap):
+        metrics["map"] = found.mean_ap
+    metrics.update({f"ap {k}": v for k, v in found.ap.items() if v is not None})
+    return Validation(metrics)
 
 
 def heads_loss(
