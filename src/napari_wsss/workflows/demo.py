@@ -255,7 +255,7 @@ def _segmenter_settings(seed: int) -> SegmenterSettings:
 
 
 def _summary(patches: PatchSet, quality: Mapping[str, Any], result: SlideSegmentation) -> str:
-    deepest = quality["depths"][-1]
+    masks = quality["depths"][-1]
     areas = ", ".join(
         f"{row['class']} {row['area_mm2']:.3f} mm²"
         for row in result.summary()["classes"]
@@ -267,8 +267,9 @@ def _summary(patches: PatchSet, quality: Mapping[str, Any], result: SlideSegment
         "classifier was trained, its class activation maps became pseudo masks, and the "
         "segmentation network learned from those. It is measured on another slide, beside the "
         "same network trained on true masks.\n\n"
-        f"Pseudo masks of the training patches: mIoU {deepest['miou']:.3f} at the deepest map, "
-        f"{deepest['miou_multi_label']:.3f} on patches with several classes.\n\n"
+        f"Pseudo masks of the training patches, which give {quality['kept_share']:.0%} of their "
+        f"pixels a class: mIoU {masks['miou']:.3f}, {masks['miou_multi_label']:.3f} on patches "
+        "with several classes.\n\n"
         f"Areas on the test slide: {areas}."
     )
 
