@@ -26,7 +26,7 @@ from tissue import MPP, write_slide
 
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import CancelledError
-from napari_wsss.inference import Cluster, Engine, segment_job, segment_slide
+from napari_wsss.inference import Cluster, Engine, RunOptions, segment_job, segment_slide
 from napari_wsss.inference.blocks import SlidePlan
 from napari_wsss.inference.gate import GateGrid
 from napari_wsss.jobs import BlockDone, CancelToken
@@ -232,7 +232,8 @@ def delays(args: argparse.Namespace) -> None:
     for i in range(args.runs):
         shutil.rmtree(args.out / "delays-result", ignore_errors=True)
         token = CancelToken()
-        job = segment_job(slide, model, args.out / "delays-result", live=True, cancel=token)
+        place, options = args.out / "delays-result", RunOptions(live=True)
+        job = segment_job(slide, model, place, options=options, cancel=token)
         began = time.perf_counter()
         for event in job:
             if isinstance(event, BlockDone):

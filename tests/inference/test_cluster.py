@@ -18,7 +18,14 @@ pytest.importorskip("distributed")
 
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import CancelledError, ModelError, SlideError, WsssError
-from napari_wsss.inference import Cluster, map_slide, segment_job, segment_slide, verify_result
+from napari_wsss.inference import (
+    Cluster,
+    RunOptions,
+    map_slide,
+    segment_job,
+    segment_slide,
+    verify_result,
+)
 from napari_wsss.inference.blocks import Block
 from napari_wsss.inference.cluster import run_block
 from napari_wsss.inference.tiles import Rect
@@ -124,7 +131,8 @@ def test_maps_too(slide, tmp_path, two, depth):
 
 def test_a_cancelled_run_goes_on_without_the_workers(model, slide, tmp_path, finished, two):
     token = CancelToken()
-    job = segment_job(slide, model, tmp_path, SETTINGS, device="cpu", cluster=two, cancel=token)
+    options = RunOptions(device="cpu", cluster=two)
+    job = segment_job(slide, model, tmp_path, SETTINGS, options, cancel=token)
     with pytest.raises(CancelledError, match="start it again"):
         run_job(job, lambda event: isinstance(event, BlockDone) and token.cancel())
     result = segment_slide(slide, model, tmp_path, SETTINGS, device="cpu")

@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import CancelledError
-from napari_wsss.inference import Engine, SlideSegmentation, blocks, outputs, segment_job
+from napari_wsss.inference import (
+    Engine,
+    RunOptions,
+    SlideSegmentation,
+    blocks,
+    outputs,
+    segment_job,
+)
 from napari_wsss.inference.predict import image_logits
 from napari_wsss.jobs import BlockDone, CancelToken, run_job
 from napari_wsss.models import ModelInfo, Segmenter
@@ -59,7 +66,8 @@ def run(slide, model, out, chosen, interruptions, view):
     """Segment, cancelled after these numbers of blocks, then to the end."""
     for after in [*interruptions, None]:
         token = CancelToken()
-        job = segment_job(slide, model, out, chosen, device="cpu", cancel=token, view=view)
+        options = RunOptions(device="cpu", view=view)
+        job = segment_job(slide, model, out, chosen, options, cancel=token)
         done = itertools.count(1)
 
         def stop(event, token=token, done=done, after=after):

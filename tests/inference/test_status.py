@@ -7,6 +7,7 @@ import pytest
 
 from napari_wsss.errors import CancelledError, MissingResolutionError, SlideError
 from napari_wsss.inference import (
+    RunOptions,
     SlideSegmentation,
     areas_so_far,
     run_status,
@@ -33,7 +34,7 @@ def slide():
     return open_slide(coarse.repeat(16, 0).repeat(16, 1), mpp=0.5, name="a")  # 1152 x 640
 
 
-def stopped_after(blocks, slide, model, out, **options):
+def stopped_after(blocks, slide, model, out):
     """Run until so many blocks are done; returns the events."""
     token, seen = CancelToken(), []
 
@@ -43,7 +44,7 @@ def stopped_after(blocks, slide, model, out, **options):
             token.cancel()
 
     with pytest.raises(CancelledError):
-        run_job(segment_job(slide, model, out, SETTINGS, cancel=token, **options), on_event)
+        run_job(segment_job(slide, model, out, SETTINGS, cancel=token), on_event)
     return seen
 
 
@@ -112,13 +113,13 @@ def test_the_result_can_be_looked_at_before_the_first_block(slide, model, tmp_pa
 
 
 def test_a_resumed_run_shows_in_the_coarser_levels_what_was_done(slide, model, tmp_path):
-    stopped_after(2, slide, model, tmp_path, live=False)
+    stopped_after(2, slide, model, tmp_path)
     path = tmp_path / "a.ome.zarr"
     assert (open_labels(path / "labels/segmentation").levels[-1][:] == 255).all()
     token = CancelToken()
     with pytest.raises(CancelledError):
         run_job(
-            segment_job(slide, model, tmp_path, SETTINGS, live=True, cancel=token),
+            segment_job(slide, model, tmp_path, SETTINGS, RunOptions(live=True), cancel=token),
             lambda event: token.cancel() if "Checking" in getattr(event, "stage", "") else None,
         )
     assert (open_labels(path / "labels/segmentation").levels[-1][:] != 255).any()

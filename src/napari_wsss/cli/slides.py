@@ -117,20 +117,22 @@ def segment(
 
     values = read_settings(InferenceSettings, settings, changes)
     from napari_wsss.cli.tables import area_table
-    from napari_wsss.inference import segment_job
+    from napari_wsss.inference import RunOptions, segment_job
     from napari_wsss.models import load_model
 
     network = load_model(model)
 
-    place: dict[str, Any] = {"model_mpp": model_mpp, "device": device, "overwrite": overwrite}
+    with _workers(workers, scheduler) as cluster:
+        options = RunOptions(
+            model_mpp=model_mpp, device=device, overwrite=overwrite, cluster=cluster
+        )
 
-    def work(slide: Slide) -> dict[str, Any]:
-        result = terminal.run(segment_job, slide, network, out, values, **place)
-        summary = result.summary()
-        terminal.say(str(result.path), area_table(summary["classes"]))
-        return {"result": result.path, **summary}
+        def work(slide: Slide) -> dict[str, Any]:
+            result = terminal.run(segment_job, slide, network, out, values, options)
+            summary = result.summary()
+            terminal.say(str(result.path), area_table(summary["classes"]))
+            return {"result": result.path, **summary}
 
-    with _workers(workers, scheduler) as place["cluster"]:
         _each(terminal, slides, mpp, work)
 
 
@@ -165,21 +167,23 @@ def map_slides(
     from napari_wsss.settings import InferenceSettings
 
     values = read_settings(InferenceSettings, settings, changes)
-    from napari_wsss.inference import map_job
+    from napari_wsss.inference import RunOptions, map_job
     from napari_wsss.models import load_classifier
     from napari_wsss.models.depths import depth_number
 
     network = load_classifier(classifier)
+    number = depth_number(network, chosen)  # said once, not for each slide
 
-    place: dict[str, Any] = {"model_mpp": model_mpp, "device": device, "overwrite": overwrite}
-    place["depth"] = depth_number(network, chosen)  # said once, not for each slide
+    with _workers(workers, scheduler) as cluster:
+        options = RunOptions(
+            model_mpp=model_mpp, device=device, overwrite=overwrite, cluster=cluster
+        )
 
-    def work(slide: Slide) -> dict[str, Any]:
-        result = terminal.run(map_job, slide, network, out, values, **place)
-        terminal.say(str(result.path))
-        return {"result": result.path, **result.summary()}
+        def work(slide: Slide) -> dict[str, Any]:
+            result = terminal.run(map_job, slide, network, out, values, options, depth=number)
+            terminal.say(str(result.path))
+            return {"result": result.path, **result.summary()}
 
-    with _workers(workers, scheduler) as place["cluster"]:
         _each(terminal, slides, mpp, work)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_wsss.inference.engine import Engine
     from napari_wsss.inference.halo import Halo, receptive_halo
     from napari_wsss.inference.maps import SlideMaps, find_maps, map_job, map_slide
+    from napari_wsss.inference.options import RunOptions
     from napari_wsss.inference.predict import BlockPrediction, image_logits
     from napari_wsss.inference.result import SlideSegmentation
     from napari_wsss.inference.slide import segment_job, segment_slide
@@ -30,6 +31,7 @@ __all__ = [
     "Correction",
     "Engine",
     "Halo",
+    "RunOptions",
     "RunStatus",
     "SlideMaps",
     "SlideSegmentation",
@@ -68,6 +70,7 @@ __getattr__ = on_first_use(
         "engine": ("Engine",),
         "halo": ("Halo", "receptive_halo"),
         "maps": ("SlideMaps", "find_maps", "map_job", "map_slide"),
+        "options": ("RunOptions",),
         "predict": ("BlockPrediction", "image_logits"),
         "result": ("SlideSegmentation",),
         "slide": ("segment_job", "segment_slide"),

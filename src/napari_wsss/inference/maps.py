@@ -13,9 +13,10 @@ import zarr
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import SlideError
 from napari_wsss.inference.cluster import Cluster
+from napari_wsss.inference.options import RunOptions, View
 from napari_wsss.inference.outputs import MapsOutput
 from napari_wsss.inference.result import read_run, result_path
-from napari_wsss.inference.run import View, slide_job
+from napari_wsss.inference.run import slide_job
 from napari_wsss.jobs import CancelToken, Event, Job, run_job
 from napari_wsss.models import Classifier, weights_digest
 from napari_wsss.models.depths import Depth, depth_number
@@ -117,20 +118,15 @@ def map_slide(
     MissingResolutionError, SlideError, ModelError, OutputError, CancelledError
         As they say.
     """
-    job = map_job(
-        slide,
-        classifier,
-        Path(out),
-        settings,
-        depth=depth,
+    options = RunOptions(
         model_mpp=model_mpp,
         device=device,
         overwrite=overwrite,
         view=view,
         live=live,
         cluster=cluster,
-        cancel=cancel,
     )
+    job = map_job(slide, classifier, Path(out), settings, options, depth=depth, cancel=cancel)
     return run_job(job, on_event)
 
 
@@ -139,31 +135,14 @@ def map_job(
     classifier: Classifier,
     out_dir: Path,
     settings: InferenceSettings | None = None,
+    options: RunOptions | None = None,
     *,
     depth: Depth | None = None,
-    model_mpp: float | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-    view: View | None = None,
-    live: bool = False,
-    cluster: Cluster | None = None,
     cancel: CancelToken | None = None,
 ) -> Job[SlideMaps]:
     """Yield the events of `map_slide`, which documents the parameters."""
-    path = yield from slide_job(
-        partial(MapsOutput, depth=depth_number(classifier, depth)),
-        slide,
-        classifier,
-        out_dir,
-        settings,
-        model_mpp=model_mpp,
-        device=device,
-        overwrite=overwrite,
-        view=view,
-        live=live,
-        cluster=cluster,
-        cancel=cancel,
-    )
+    make = partial(MapsOutput, depth=depth_number(classifier, depth))
+    path = yield from slide_job(make, slide, classifier, out_dir, settings, options, cancel=cancel)
     return SlideMaps.open(path)
 
 

@@ -9,12 +9,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from napari_wsss.classes import ClassTable
 from napari_wsss.errors import SlideError
 from napari_wsss.inference.blocks import Block, SlidePlan, nearest_first
-from napari_wsss.inference.cluster import BlockTask, Cluster
+from napari_wsss.inference.cluster import BlockTask
 from napari_wsss.inference.engine import Engine
 from napari_wsss.inference.folder import MODEL_FILE, RunFolder
 from napari_wsss.inference.journal import Entry
+from napari_wsss.inference.options import RunOptions
 from napari_wsss.inference.outputs import Output
 from napari_wsss.inference.pipeline import Pipeline
 from napari_wsss.inference.record import run_record
@@ -26,27 +28,20 @@ from napari_wsss.models.device import describe_device, keep_threads
 from napari_wsss.settings import InferenceSettings
 from napari_wsss.slides import Pyramid, Slide
 
-__all__ = ["View", "slide_job"]
+__all__ = ["slide_job"]
 
-#: Says where the user looks: (y, x) in pixels of the result, or None.
-View = Callable[[], "tuple[float, float] | None"]
 #: What a cancelled run leaves.
 _RESUME = "What was finished is kept; start it again to go on."
 
 
 def slide_job(
-    make: Callable[..., Output],
+    make: Callable[[ClassTable, InferenceSettings], Output],
     slide: Slide,
     model: WsssModel,
     out_dir: Path,
     settings: InferenceSettings | None = None,
+    options: RunOptions | None = None,
     *,
-    model_mpp: float | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-    view: View | None = None,
-    live: bool = False,
-    cluster: Cluster | None = None,
     cancel: CancelToken | None = None,
 ) -> Job[Path]:
     """Yield the events of a run over a slide; returns the path of the result.
@@ -55,17 +50,20 @@ def slide_job(
     ----------
     make
         Makes what is computed and stored, from class table and settings.
-    slide, model, out_dir, settings, model_mpp, device, overwrite, view, live, cluster, cancel
+    slide, model, out_dir, settings, cancel
         As in `segment_slide`.
+    options
+        How the run is carried out; defaults to `RunOptions()`.
     """
     settings = settings or InferenceSettings()
+    options = options or RunOptions()
     cancel = cancel or CancelToken()
     output = make(model.classes, settings)
     network = output.network(model)
     keep_threads()
     with ThreadPoolExecutor(1, "engine") as pool:  # both take a second
-        making = pool.submit(Engine, network, settings, device=device, cancel=cancel)
-        plan = SlidePlan.of(slide, model, settings, model_mpp)
+        making = pool.submit(Engine, network, settings, device=options.device, cancel=cancel)
+        plan = SlidePlan.of(slide, model, settings, options.model_mpp)
         engine = making.result()
     path = result_path(out_dir, slide.name + output.suffix)
     where = describe_device(engine.device, settings.precision)
@@ -73,12 +71,12 @@ def slide_job(
     if output.depth is not None:  # left out where there is none: records stay what they were
         record["depth"] = output.depth
     with RunFolder(path, record) as folder:
-        state = folder.prepare(overwrite)
+        state = folder.prepare(options.overwrite)
         if state == "finished":
             yield Log(f"{path} is finished already; nothing is to be done")
             return path
-        run = _Run(folder, output, plan, model, settings, model_mpp)
-        yield from run.events(state == "begun", engine, device, view, live, cluster, cancel)
+        run = _Run(folder, output, plan, model, options, cancel)
+        yield from run.events(engine, resumed=state == "begun")
     return path
 
 
@@ -91,66 +89,55 @@ class _Run:
         output: Output,
         plan: SlidePlan,
         model: WsssModel,
-        settings: InferenceSettings,
-        model_mpp: float | None,
+        options: RunOptions,
+        cancel: CancelToken,
     ):
         self.folder, self.output, self.plan = folder, output, plan
-        self.model, self.settings, self.model_mpp = model, settings, model_mpp
+        self.model, self.options, self.cancel = model, options, cancel
+        self.settings = output.settings
         self.blocks = list(plan.blocks())
         self.done: dict[Rect, Entry] = {}
         self.pyramids: tuple[Pyramid, ...] = ()
 
-    def events(
-        self,
-        resumed: bool,
-        engine: Engine,
-        device: str,
-        view: View | None,
-        live: bool,
-        cluster: Cluster | None,
-        cancel: CancelToken,
-    ) -> Iterator[Event]:
+    def events(self, engine: Engine, *, resumed: bool) -> Iterator[Event]:
         began = time.perf_counter()
-        name = self.plan.grid.slide.name
-        if resumed:
-            self.pyramids = self.output.open(self.folder.path)
-        else:
-            group = self.folder.create()
-            self.pyramids = self.output.create(group, name, self.plan)
-            self.folder.journal.create()
+        self._open(resumed)
         yield ResultCreated(self.folder.path)
-        pipeline = Pipeline(engine, self.plan, self.output, self.pyramids, cancel, live=live)
+        pipeline = Pipeline(
+            engine, self.plan, self.output, self.pyramids, self.cancel, live=self.options.live
+        )
         if resumed:
-            yield from self._recall(pipeline, cancel)
+            yield from self._recall(pipeline)
         todo = [b for b in self.blocks if b.rect not in self.done]
         yield Log(self._announcement(engine, todo))
-        computed = sum(b.rect.height * b.rect.width for b in todo if b.tissue)
-        yield from self._first_look(pipeline, todo, view)
-        entries: Iterable[Entry]
-        if cluster is None:
-            entries = pipeline.run(nearest_first(todo, view))
-        else:
-            task = self._task(device)
-            entries = cluster.run(task, nearest_first(todo, view), cancel)
-        yield from self._blocks(entries, cancel)
+        yield from self._first_look(pipeline, todo)
+        yield from self._blocks(self._entries(pipeline, todo))
         seconds = time.perf_counter() - began
         # Of blocks that an earlier run stored, only the finest level was looked at.
         first = [1 if resumed else filled + 1 for filled in pipeline.filled]
-        yield from self._coarser(first, cancel)
+        yield from self._coarser(first)
         self.folder.check_there()
         self.folder.finish(self._summary())
+        computed = sum(b.rect.height * b.rect.width for b in todo if b.tissue)
         if computed:
             speed = computed / 1e6 / seconds
             yield Log(
-                f"{self.output.stage} of {name}: {computed / 1e6:.1f} MP of tissue blocks in "
-                f"{seconds:.1f} s, {speed:.2f} MP/s"
+                f"{self.output.stage} of {self.plan.grid.slide.name}: {computed / 1e6:.1f} MP of "
+                f"tissue blocks in {seconds:.1f} s, {speed:.2f} MP/s"
             )
 
-    def _first_look(
-        self, pipeline: Pipeline, todo: Sequence[Block], view: View | None
-    ) -> Iterator[Event]:
+    def _open(self, resumed: bool) -> None:
+        """Make the pyramids ready to be written: those of the earlier run, or new ones."""
+        if resumed:
+            self.pyramids = self.output.open(self.folder.path)
+            return
+        group = self.folder.create()
+        self.pyramids = self.output.create(group, self.plan.grid.slide.name, self.plan)
+        self.folder.journal.create()
+
+    def _first_look(self, pipeline: Pipeline, todo: Sequence[Block]) -> Iterator[Event]:
         """Show a chunk where somebody looks, who would wait long for a whole block."""
-        place = None if view is None else view()
+        place = None if self.options.view is None else self.options.view()
         tissue = [b for b in todo if b.tissue]
         if place is None or not tissue:
             return
@@ -158,7 +145,14 @@ class _Run:
         if rect is not None:
             yield BlockDone(*rect)
 
-    def _task(self, device: str) -> BlockTask:
+    def _entries(self, pipeline: Pipeline, todo: Sequence[Block]) -> Iterator[Entry]:
+        """Return the entries of blocks as they are stored, here or by the workers."""
+        blocks = nearest_first(todo, self.options.view)
+        if self.options.cluster is None:
+            return pipeline.run(blocks)
+        return self.options.cluster.run(self._task(), blocks, self.cancel)
+
+    def _task(self) -> BlockTask:
         """Return the work as its workers get it: everything by path."""
         slide = self.plan.grid.slide
         if slide.path is None:
@@ -177,8 +171,8 @@ class _Run:
             model=model.resolve(),
             model_sha256=weights_digest(self.model),
             settings=self.settings.model_dump_json(),
-            model_mpp=self.model_mpp,
-            device=device,
+            model_mpp=self.options.model_mpp,
+            device=self.options.device,
             result=self.folder.path.resolve(),
             tissue=None if self.plan.tissue is None else self.plan.tissue.packed(),
             depth=self.output.depth,
@@ -200,19 +194,19 @@ class _Run:
             )
         return text
 
-    def _recall(self, pipeline: Pipeline, cancel: CancelToken) -> Iterator[Event]:
+    def _recall(self, pipeline: Pipeline) -> Iterator[Event]:
         """Take over the blocks of an earlier run whose pixels are as they were stored."""
         known = self.folder.journal.read() or {}
         mine = {b.rect for b in self.blocks}
         for i, (rect, entry) in enumerate(known.items(), 1):
-            cancel.raise_if_cancelled(_RESUME)
+            self.cancel.raise_if_cancelled(_RESUME)
             if rect in mine and pipeline.is_intact(entry):
                 self.done[rect] = entry
                 pipeline.recall(rect)
             yield Progress("Checking what is done", i, len(known))
 
-    def _blocks(self, entries: Iterable[Entry], cancel: CancelToken) -> Iterator[Event]:
-        cancel.raise_if_cancelled(_RESUME)
+    def _blocks(self, entries: Iterable[Entry]) -> Iterator[Event]:
+        self.cancel.raise_if_cancelled(_RESUME)
         with closing(_closable(entries)) as stream:
             for entry in stream:
                 self.folder.journal.add(entry)
@@ -222,11 +216,11 @@ class _Run:
                 yield BlockDone(*entry.rect)
                 yield Progress(self.output.stage, len(self.done), len(self.blocks))
 
-    def _coarser(self, first: Sequence[int], cancel: CancelToken) -> Iterator[Event]:
+    def _coarser(self, first: Sequence[int]) -> Iterator[Event]:
         """Make the coarser levels from number `first` of each pyramid on."""
         for pyramid, method, level in zip(self.pyramids, self.output.methods, first, strict=True):
             for done, total in pyramid.build_steps(method, (NOT_COMPUTED,), level):
-                cancel.raise_if_cancelled(_RESUME)
+                self.cancel.raise_if_cancelled(_RESUME)
                 yield Progress("Pyramid", done, total)
 
     def _summary(self) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from napari_wsss.inference.cluster import Cluster
+from napari_wsss.inference.options import RunOptions, View
 from napari_wsss.inference.outputs import SegmentationOutput
 from napari_wsss.inference.result import SlideSegmentation
-from napari_wsss.inference.run import View, slide_job
+from napari_wsss.inference.run import slide_job
 from napari_wsss.jobs import CancelToken, Event, Job, run_job
 from napari_wsss.models import WsssModel
 from napari_wsss.settings import InferenceSettings
@@ -75,19 +76,15 @@ def segment_slide(
     SlideError, ModelError, OutputError, CancelledError
         As they say; what was finished is kept, and the same call goes on from there.
     """
-    job = segment_job(
-        slide,
-        model,
-        Path(out),
-        settings,
+    options = RunOptions(
         model_mpp=model_mpp,
         device=device,
         overwrite=overwrite,
         view=view,
         live=live,
         cluster=cluster,
-        cancel=cancel,
     )
+    job = segment_job(slide, model, Path(out), settings, options, cancel=cancel)
     return run_job(job, on_event)
 
 
@@ -96,28 +93,12 @@ def segment_job(
     model: WsssModel,
     out_dir: Path,
     settings: InferenceSettings | None = None,
+    options: RunOptions | None = None,
     *,
-    model_mpp: float | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-    view: View | None = None,
-    live: bool = False,
-    cluster: Cluster | None = None,
     cancel: CancelToken | None = None,
 ) -> Job[SlideSegmentation]:
     """Yield the events of `segment_slide`, which documents the parameters."""
     path = yield from slide_job(
-        SegmentationOutput,
-        slide,
-        model,
-        out_dir,
-        settings,
-        model_mpp=model_mpp,
-        device=device,
-        overwrite=overwrite,
-        view=view,
-        live=live,
-        cluster=cluster,
-        cancel=cancel,
+        SegmentationOutput, slide, model, out_dir, settings, options, cancel=cancel
     )
     return SlideSegmentation.open(path)

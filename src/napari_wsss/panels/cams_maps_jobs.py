@@ -43,10 +43,12 @@ def map_job(
         yx = view()
         return None if yx is None else (yx[0] / step, yx[1] / step)
 
+    options = inference.RunOptions(
+        model_mpp=model_mpp, device=device, overwrite=overwrite, view=on_maps, live=True
+    )
     maps = yield from inference.map_job(
-        slide, model, out, depth=depth, model_mpp=model_mpp, device=device,
-        overwrite=overwrite, view=on_maps, live=True, cancel=cancel,
-    )  # fmt: skip
+        slide, model, out, options=options, depth=depth, cancel=cancel
+    )
     return maps.path
 
 

@@ -209,7 +209,7 @@ def _segment(
     view: Callable[[], tuple[float, float] | None],
     cancel: CancelToken,
 ) -> Job[Path]:
-    from napari_wsss.inference import segment_job
+    from napari_wsss.inference import RunOptions, segment_job
 
     assert inputs.model is not None
     model = loaded_model(inputs.model)
@@ -221,17 +221,15 @@ def _segment(
         found = view()
         return None if found is None else (found[0] / factor, found[1] / factor)
 
-    result = yield from segment_job(
-        slide,
-        model,
-        inputs.folder,
-        inputs.settings,
+    options = RunOptions(
         model_mpp=_asked(model.mpp, inputs.model_mpp),
         device=inputs.device,
         overwrite=overwrite,
         view=on_result,
         live=True,
-        cancel=cancel,
+    )
+    result = yield from segment_job(
+        slide, model, inputs.folder, inputs.settings, options, cancel=cancel
     )
     return result.path
 

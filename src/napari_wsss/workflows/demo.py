@@ -18,7 +18,7 @@ from napari_wsss.classes import IGNORE, ClassTable
 from napari_wsss.errors import OutputError
 from napari_wsss.evaluation import Evaluation, write_report
 from napari_wsss.files import write_atomic
-from napari_wsss.inference import Engine, SlideSegmentation, segment_job
+from napari_wsss.inference import Engine, RunOptions, SlideSegmentation, segment_job
 from napari_wsss.jobs import CancelToken, Event, Job, Log, run_job
 from napari_wsss.models import WsssModel
 from napari_wsss.patches import PatchSet, cut_patches_job
@@ -158,7 +158,8 @@ def demo_job(
         )
         evaluations[name].write_json(out / "evaluation" / f"{_slug(name)}.json")
     slide = open_slide(out / "test" / "slide" / "slide.tif", name="synthetic")
-    result = yield from segment_job(slide, weak, out / "results", **shared)
+    options = RunOptions(device=device, overwrite=True)
+    result = yield from segment_job(slide, weak, out / "results", options=options, cancel=cancel)
     export_result(
         result,
         geojson=out / "results" / "synthetic.geojson.gz",

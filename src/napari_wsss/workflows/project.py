@@ -42,7 +42,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_wsss.errors import SettingsError, listed
-from napari_wsss.inference import SlideSegmentation, segment_job
+from napari_wsss.inference import RunOptions, SlideSegmentation, segment_job
 from napari_wsss.inference.result import result_path
 from napari_wsss.jobs import CancelToken, Event, Job, run_job
 from napari_wsss.models import WsssModel
@@ -299,14 +299,11 @@ def _slides(
         target = result_path(out / "slides", slide.name)
 
         def make(replace: bool, slide: Any = slide) -> Job[SlideSegmentation]:
+            options = RunOptions(
+                model_mpp=part.model_mpp, device=shared["device"], overwrite=replace
+            )
             return segment_job(
-                slide,
-                model,
-                out / "slides",
-                file.inference,
-                model_mpp=part.model_mpp,
-                overwrite=replace,
-                **shared,
+                slide, model, out / "slides", file.inference, options, cancel=shared["cancel"]
             )
 
         mark = fingerprint(chain, slide.fingerprint, slide.mpp, file.inference.model_dump_json())
