@@ -11,11 +11,12 @@ from PIL import Image
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import CancelledError, DataError, OutputError
 from napari_wsss.jobs import CancelToken, Log, Progress, run_job
-from napari_wsss.patches import cut_patches, cut_patches_job, load_patches
+from napari_wsss.patches import CutRules, cut_patches, cut_patches_job, load_patches
 from napari_wsss.patches.windows import window_origins
 
 CLASSES = ClassTable.from_names(["tumour", "stroma"], values=[7, 200], ignore=[3])
 SMALL = {"size_px": 16, "stride_px": 8}
+RULES = CutRules(**SMALL)
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_small_images_are_reported_and_skipped(source, write_image, write_mask):
     write_mask(source / "mask/tiny.png", np.full((15, 99), 7))
     events = []
     patches = run_job(
-        cut_patches_job(source / "img", source / "mask", CLASSES, source / "out", **SMALL),
+        cut_patches_job(source / "img", source / "mask", CLASSES, source / "out", RULES),
         events.append,
     )
     assert len(patches) == 24
@@ -108,7 +109,7 @@ def test_unlisted_values_are_ignored_and_reported(source, write_mask):
     values[0, :5] = 9
     write_mask(source / "mask/one.png", values)
     events = []
-    job = cut_patches_job(source / "img", source / "mask", CLASSES, source / "out", **SMALL)
+    job = cut_patches_job(source / "img", source / "mask", CLASSES, source / "out", RULES)
     patches = run_job(job, events.append)
     text = next(e.message for e in events if isinstance(e, Log) and e.level == "warning")
     assert "9 (5 px), in 1 images" in text
@@ -172,7 +173,7 @@ def test_output_must_not_overlap_the_input(source, place):
 def test_cancelling_leaves_nothing(source, stage):
     cancel = CancelToken()
     job = cut_patches_job(
-        source / "img", source / "mask", CLASSES, source / "out", **SMALL, cancel=cancel
+        source / "img", source / "mask", CLASSES, source / "out", RULES, cancel=cancel
     )
 
     def stop(event):
@@ -187,7 +188,12 @@ def test_cancelling_leaves_nothing(source, stage):
 def test_a_closed_job_keeps_the_old_set(source):
     before = cut(source).fingerprint
     job = cut_patches_job(
-        source / "img", source / "mask", CLASSES, source / "out", size_px=20, overwrite=True
+        source / "img",
+        source / "mask",
+        CLASSES,
+        source / "out",
+        CutRules(size_px=20),
+        overwrite=True,
     )
     for event in job:
         if isinstance(event, Progress) and event.stage == "cut":

@@ -107,20 +107,23 @@ def from_masks(
 ) -> None:
     """Cut labelled patches from images with masks; the masks give labels per patch only."""
     terminal = Terminal(json, quiet=quiet)
-    from napari_wsss.patches import cut_patches_job
+    from napari_wsss.patches import CutRules, cut_patches_job
 
+    rules = CutRules(
+        size_px=size,
+        stride_px=stride,
+        min_share=min_share,
+        mpp=mpp,
+        glass=glass.value,
+        max_ignored=max_ignored,
+    )
     patches = terminal.run(
         cut_patches_job,
         images,
         masks,
         classes,
         out,
-        size_px=size,
-        stride_px=stride,
-        min_share=min_share,
-        max_ignored=max_ignored,
-        mpp=mpp,
-        glass=glass.value,
+        rules,
         split=None if split is None else split.value,
         overwrite=overwrite,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
@@ -24,7 +24,7 @@ from napari_wsss.panels.dataset_classes import ClassEditor
 from napari_wsss.panels.support.choosers import PathField
 from napari_wsss.panels.support.job_view import JobView
 from napari_wsss.panels.support.work import JobRunner
-from napari_wsss.patches import cut_patches_job
+from napari_wsss.patches import CutRules, cut_patches_job
 from napari_wsss.patches.mask_values import classes_of_values, mask_values_job
 
 if TYPE_CHECKING:
@@ -170,16 +170,18 @@ class CutForm(QWidget):
         except WsssError as error:
             self.job.show_error(error)
             return
-        numbers: dict[str, Any] = {
-            "size_px": self.size_px.value(),
-            "stride_px": self.stride.value(),
-            "min_share": self.share.value() / 100,
-            "mpp": self.mpp.value() or None,
-            "overwrite": self.replace.isChecked(),
-        }
+        rules = CutRules(
+            size_px=self.size_px.value(),
+            stride_px=self.stride.value(),
+            min_share=self.share.value() / 100,
+            mpp=self.mpp.value() or None,
+        )
+        overwrite = self.replace.isChecked()
 
         def make(cancel: CancelToken) -> Job[PatchSet]:
-            return cut_patches_job(images, masks, classes, out, cancel=cancel, **numbers)
+            return cut_patches_job(
+                images, masks, classes, out, rules, overwrite=overwrite, cancel=cancel
+            )
 
         self.job.run("Cut patches", make, lane="cut")
 

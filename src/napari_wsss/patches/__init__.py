@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from napari_wsss.patches.cut_rules import CutRules
 from napari_wsss.patches.cutting import cut_patches, cut_patches_job
 from napari_wsss.patches.grid import PatchGrid, PatchReader
 from napari_wsss.patches.joining import joined
@@ -22,6 +23,7 @@ from napari_wsss.patches.suggest import suggest_job
 
 __all__ = [
     "LEFT_OUT",
+    "CutRules",
     "LabelFile",
     "PatchGrid",
     "PatchReader",

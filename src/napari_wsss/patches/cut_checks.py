@@ -1,4 +1,4 @@
-"""Checks of what `cut_patches` is asked for, before any file is opened."""
+"""Checks of classes and splits that `cut_patches` is given, before any file is opened."""
 
 from __future__ import annotations
 
@@ -7,39 +7,9 @@ from collections.abc import Mapping, Sequence
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import DataError, listed
 from napari_wsss.patches.formats.table import RESERVED
-from napari_wsss.patches.names import MPP_RANGE
 from napari_wsss.patches.patch_set import SPLITS
 
-__all__ = ["check_class_names", "check_cuttable", "check_numbers", "splits_of"]
-
-
-def check_numbers(
-    size_px: int,
-    stride_px: int,
-    min_share: float,
-    max_ignored: float,
-    mpp: float | None,
-    glass: str,
-) -> None:
-    """Check the numbers of a cut; DataError lists every one that is out of bounds."""
-    low, high = MPP_RANGE
-    problems = []
-    if not 8 <= size_px <= 8192:
-        problems.append(f"size_px = {size_px}; 8 to 8192 are possible")
-    if stride_px < 1:
-        problems.append(f"stride_px = {stride_px}; at least 1 is needed")
-    if not 0 <= min_share <= 1:
-        problems.append(f"min_share = {min_share}; it is a share from 0 to 1")
-    if not 0 <= max_ignored <= 1:
-        problems.append(f"max_ignored = {max_ignored}; it is a share from 0 to 1")
-    if mpp is not None and not low <= mpp <= high:
-        problems.append(
-            f"mpp = {mpp} µm/px; {low} to {high} are possible, leave it out if unknown"
-        )
-    if glass not in ("auto", "ignore", "tissue"):
-        problems.append(f"glass = {glass!r}; 'auto', 'ignore' or 'tissue' are possible")
-    if problems:
-        raise DataError(f"Patches cannot be cut like this:{listed(problems)}")
+__all__ = ["check_class_names", "check_cuttable", "splits_of"]
 
 
 def check_cuttable(classes: ClassTable) -> None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import DataError, listed
 from napari_wsss.jobs import CancelToken, Job, Log, Progress, run_job
-from napari_wsss.patches.cut_checks import check_cuttable, check_numbers, splits_of
+from napari_wsss.patches.cut_checks import check_cuttable, splits_of
+from napari_wsss.patches.cut_rules import CutRules
 from napari_wsss.patches.formats.common import MIN_SHARE, class_presence
 from napari_wsss.patches.loading import load_patches
 from napari_wsss.patches.output import DatasetWriter
@@ -28,16 +29,6 @@ from napari_wsss.patches.windows import window_origins
 __all__ = ["cut_patches", "cut_patches_job"]
 
 _Files = str | Path | Sequence[str | Path]
-
-
-@dataclass(frozen=True)
-class _Rules:
-    """Which windows are cut and which classes they have; as in `cut_patches_job`."""
-
-    size_px: int
-    stride_px: int
-    min_share: float
-    max_ignored: float
 
 
 @dataclass
@@ -51,7 +42,7 @@ class _Counts:
     images_too_small: list[str] = field(default_factory=list)
 
 
-def cut_patches_job(
+def cut_patches(
     images: _Files,
     masks: _Files,
     classes: ClassTable | str | Path,
@@ -65,9 +56,8 @@ def cut_patches_job(
     max_ignored: float = 1.0,
     split: str | Mapping[str, str] | None = None,
     overwrite: bool = False,
-    cancel: CancelToken | None = None,
-) -> Job[PatchSet]:
-    """Cut a patch set from images with masks, as a job.
+) -> PatchSet:
+    """Cut a patch set from images with masks.
 
     The windows cover each image to its right and bottom border; the last of a row or
     column is moved back inside. The set appears in `out` only when it is complete.
@@ -97,13 +87,6 @@ def cut_patches_job(
         suffix).
     overwrite
         Replace `out` if it is a folder that this function wrote.
-    cancel
-        Stops the job; nothing is left behind.
-
-    Yields
-    ------
-    Event
-        Progress of 'check' and 'cut' in images, and warnings.
 
     Returns
     -------
@@ -117,12 +100,40 @@ def cut_patches_job(
         has been written then.
     OutputError
         If `out` exists or cannot be written.
-    CancelledError
-        If `cancel` was set.
     """
+    rules = CutRules(
+        size_px=size_px,
+        stride_px=stride_px,
+        min_share=min_share,
+        mpp=mpp,
+        glass=glass,
+        max_ignored=max_ignored,
+    )
+    return run_job(
+        cut_patches_job(images, masks, classes, out, rules, split=split, overwrite=overwrite)
+    )
+
+
+def cut_patches_job(
+    images: _Files,
+    masks: _Files,
+    classes: ClassTable | str | Path,
+    out: str | Path,
+    rules: CutRules | None = None,
+    *,
+    split: str | Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    cancel: CancelToken | None = None,
+) -> Job[PatchSet]:
+    """Do what `cut_patches` does, which documents the parameters, as a job.
+
+    It yields the progress of 'check' and 'cut' in images, and warnings. Cancelled, it leaves
+    nothing behind.
+    """
+    rules = rules or CutRules()
     cancel = cancel or CancelToken()
     table = classes if isinstance(classes, ClassTable) else ClassTable.read(classes)
-    check_numbers(size_px, stride_px, min_share, max_ignored, mpp, glass)
+    rules.check()
     check_cuttable(table)
     pairs, problems = match_pairs(images, masks)
     splits = splits_of([pair.key for pair in pairs], split)
@@ -135,7 +146,6 @@ def cut_patches_job(
     unlisted = yield from check_pairs_job(pairs, problems, table, cancel)
     if unlisted:
         yield Log(_unlisted_text(unlisted), "warning")
-    rules = _Rules(size_px, stride_px, float(min_share), float(max_ignored))
     counts = _Counts()
     with writing as writer:
         for done, pair in enumerate(pairs, start=1):
@@ -143,18 +153,7 @@ def cut_patches_job(
             yield Progress("cut", done, len(pairs))
         if not counts.patches:
             raise DataError(_nothing_text(counts, rules, len(pairs)))
-        writer.finish(
-            {
-                **({} if mpp is None else {"mpp": float(mpp)}),
-                **asdict(rules),
-                "glass": default_glass(table) if glass == "auto" else glass,
-                "counts": vars(counts),
-                "unlisted_mask_values": {
-                    key: {str(value): n for value, n in odd.items()}
-                    for key, odd in unlisted.items()
-                },
-            }
-        )
+        writer.finish(_header(rules, table, counts, unlisted))
     yield Log(
         f"{counts.patches} patches from {counts.images} images; skipped "
         f"{counts.skipped_without_class} windows without a class, "
@@ -166,7 +165,7 @@ def cut_patches_job(
 def _cut(
     pair: Pair,
     table: ClassTable,
-    rules: _Rules,
+    rules: CutRules,
     split: str,
     writer: DatasetWriter,
     counts: _Counts,
@@ -194,44 +193,10 @@ def _cut(
             writer.add(name, image[window], mask[window], labels, pair.key, split)
 
 
-def cut_patches(
-    images: _Files,
-    masks: _Files,
-    classes: ClassTable | str | Path,
-    out: str | Path,
-    *,
-    size_px: int = 112,
-    stride_px: int = 56,
-    min_share: float = MIN_SHARE,
-    mpp: float | None = None,
-    glass: Literal["auto"] | Glass = "auto",
-    max_ignored: float = 1.0,
-    split: str | Mapping[str, str] | None = None,
-    overwrite: bool = False,
-) -> PatchSet:
-    """Cut a patch set from images with masks; see `cut_patches_job`."""
-    return run_job(
-        cut_patches_job(
-            images,
-            masks,
-            classes,
-            out,
-            size_px=size_px,
-            stride_px=stride_px,
-            min_share=min_share,
-            mpp=mpp,
-            glass=glass,
-            max_ignored=max_ignored,
-            split=split,
-            overwrite=overwrite,
-        )
-    )
-
-
 def _labels(
     indices: NDArray[np.uint8],
     n_classes: int,
-    rules: _Rules,
+    rules: CutRules,
     counts: _Counts,
 ) -> NDArray[np.bool_] | None:
     """Return the label vector of a window, None if it is to be skipped; count either."""
@@ -246,7 +211,28 @@ def _labels(
     return labels
 
 
-def _nothing_text(counts: _Counts, rules: _Rules, images: int) -> str:
+def _header(
+    rules: CutRules,
+    table: ClassTable,
+    counts: _Counts,
+    unlisted: Mapping[str, Mapping[int, int]],
+) -> dict[str, Any]:
+    """Return what the set says of how it was made."""
+    return {
+        **({} if rules.mpp is None else {"mpp": float(rules.mpp)}),
+        "size_px": rules.size_px,
+        "stride_px": rules.stride_px,
+        "min_share": float(rules.min_share),
+        "max_ignored": float(rules.max_ignored),
+        "glass": default_glass(table) if rules.glass == "auto" else rules.glass,
+        "counts": vars(counts),
+        "unlisted_mask_values": {
+            key: {str(value): n for value, n in odd.items()} for key, odd in unlisted.items()
+        },
+    }
+
+
+def _nothing_text(counts: _Counts, rules: CutRules, images: int) -> str:
     return (
         f"No patch of {rules.size_px} px with a class was found in {images} images: "
         f"{len(counts.images_too_small)} images are too small, "

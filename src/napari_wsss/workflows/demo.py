@@ -21,7 +21,7 @@ from napari_wsss.files import write_atomic
 from napari_wsss.inference import Engine, RunOptions, SlideSegmentation, segment_job
 from napari_wsss.jobs import CancelToken, Event, Job, Log, run_job
 from napari_wsss.models import WsssModel
-from napari_wsss.patches import PatchSet, cut_patches_job
+from napari_wsss.patches import CutRules, PatchSet, cut_patches_job
 from napari_wsss.samples import SyntheticSlide, synthetic_slide
 from napari_wsss.settings import ClassifierSettings, EncoderSettings, SegmenterSettings
 from napari_wsss.slides import open_slide
@@ -125,9 +125,7 @@ def demo_job(
         lesson_masks,
         classes,
         out / "patches",
-        size_px=PATCH_PX,
-        stride_px=STRIDE_PX,
-        mpp=lesson.mpp,
+        CutRules(size_px=PATCH_PX, stride_px=STRIDE_PX, mpp=lesson.mpp),
         overwrite=True,
         cancel=cancel,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from napari_wsss import __version__
 from napari_wsss.jobs import CancelToken, Event, Job, Log, run_job
-from napari_wsss.patches import PatchSet, cut_patches_job, load_patches
+from napari_wsss.patches import CutRules, PatchSet, cut_patches_job, load_patches
 from napari_wsss.patches.formats import own
 from napari_wsss.samples import synthetic_slide
 from napari_wsss.workflows.demo import PATCH_PX, STRIDE_PX, index_values, save_regions
@@ -90,9 +90,7 @@ def lesson_job(
         masks,
         index_values(slide.classes),
         place / "patches",
-        size_px=PATCH_PX,
-        stride_px=STRIDE_PX,
-        mpp=slide.mpp,
+        CutRules(size_px=PATCH_PX, stride_px=STRIDE_PX, mpp=slide.mpp),
         cancel=cancel,
     )
     return Lesson(*files, patches)

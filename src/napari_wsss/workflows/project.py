@@ -46,7 +46,7 @@ from napari_wsss.inference import RunOptions, SlideSegmentation, segment_job
 from napari_wsss.inference.result import result_path
 from napari_wsss.jobs import CancelToken, Event, Job, run_job
 from napari_wsss.models import WsssModel
-from napari_wsss.patches import PatchSet, cut_patches_job, load_patches
+from napari_wsss.patches import CutRules, PatchSet, cut_patches_job, load_patches
 from napari_wsss.recipes import RECIPE_STAGES, recipe
 from napari_wsss.settings import (
     ClassifierSettings,
@@ -224,6 +224,13 @@ def _patches(
         assert file.project.dataset is not None
         return load_patches(home / file.project.dataset, mpp=file.project.mpp)
     cut, target = file.cut, out / "patches"
+    rules = CutRules(
+        size_px=cut.size_px,
+        stride_px=cut.stride_px,
+        min_share=cut.min_share,
+        glass=cut.glass,
+        mpp=file.project.mpp,
+    )
     made: PatchSet = yield from stage(
         "cut",
         fingerprint(
@@ -237,11 +244,7 @@ def _patches(
             home / cut.masks,
             home / cut.classes,
             target,
-            size_px=cut.size_px,
-            stride_px=cut.stride_px,
-            min_share=cut.min_share,
-            glass=cut.glass,
-            mpp=file.project.mpp,
+            rules,
             overwrite=replace,
             cancel=cancel,
         ),
