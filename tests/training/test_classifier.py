@@ -21,7 +21,8 @@ from napari_wsss.models import Classifier, load_classifier
 from napari_wsss.patches import PatchSet
 from napari_wsss.settings.classifier import JOINT_WIDTH
 from napari_wsss.training import classifier_job, history_path, train_classifier
-from napari_wsss.training.loop import Phase, _exhausted
+from napari_wsss.training.loop import _exhausted
+from napari_wsss.training.phase import Phase
 from napari_wsss.training.state import read_state, state_path
 
 

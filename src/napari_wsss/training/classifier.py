@@ -29,9 +29,10 @@ from napari_wsss.training.batches import Batch, PatchLoader, draw
 from napari_wsss.training.calibration import held_out_temperature
 from napari_wsss.training.group import Group
 from napari_wsss.training.known import KnownPixels
-from napari_wsss.training.loop import Phase, Validation, fingerprint, fit, step_seed
+from napari_wsss.training.loop import fingerprint, fit, step_seed
 from napari_wsss.training.mosaic import draw_pairs, has_pairs, with_mosaics
 from napari_wsss.training.partial_labels import partial_label_loss
+from napari_wsss.training.phase import Phase, Validation
 from napari_wsss.training.processes import check_processes, train_in_processes
 from napari_wsss.training.split import hold_out, make_info
 

@@ -14,7 +14,7 @@ from napari_wsss.models import Segmenter
 from napari_wsss.models.device import autocast
 from napari_wsss.patches.formats.common import MIN_SHARE
 from napari_wsss.training.batches import PatchLoader
-from napari_wsss.training.loop import Validation
+from napari_wsss.training.phase import Validation
 
 __all__ = ["chosen_examples", "label_f1", "segment_held_out"]
 

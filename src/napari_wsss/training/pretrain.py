@@ -19,7 +19,8 @@ from napari_wsss.jobs import CancelToken, EpochEnd, Event, Job, run_job
 from napari_wsss.models.device import autocast
 from napari_wsss.settings import EncoderSettings, PretrainSettings
 from napari_wsss.training.batches import Batch
-from napari_wsss.training.loop import Phase, Validation, fingerprint, fit, step_seed
+from napari_wsss.training.loop import fingerprint, fit, step_seed
+from napari_wsss.training.phase import Phase, Validation
 from napari_wsss.training.ssl_networks import EncoderInfo, PretrainNetwork, make_network
 from napari_wsss.training.ssl_sources import TileSource
 from napari_wsss.training.ssl_tiles import Tiles, tiles_job

@@ -25,8 +25,9 @@ from napari_wsss.training.goal import Goal, relabels
 from napari_wsss.training.group import Group
 from napari_wsss.training.held_out import segment_held_out
 from napari_wsss.training.known import KnownPixels
-from napari_wsss.training.loop import Phase, Validation, fingerprint, fit, step_seed
+from napari_wsss.training.loop import fingerprint, fit, step_seed
 from napari_wsss.training.mixing import mixed
+from napari_wsss.training.phase import Phase, Validation
 from napari_wsss.training.processes import check_processes, train_in_processes
 from napari_wsss.training.split import hold_out, make_info
 from napari_wsss.training.targets import (
