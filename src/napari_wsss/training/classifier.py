@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -149,13 +149,7 @@ def _train(
     """Yield the events of the training, as one process of a group."""
     train, held, notes = hold_out(patches, settings)
     yield from notes
-    info = make_info(
-        "classifier",
-        patches,
-        settings,
-        settings.architecture,
-        "patch labels",
-    )
+    info = make_info("classifier", patches, settings, settings.architecture, "patch labels")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = Classifier(info)
@@ -165,73 +159,29 @@ def _train(
             "pseudo masks, train with deep_supervision = true, or with depths = [-1].",
             "warning",
         )
-    loader = PatchLoader(train)
-    if settings.overlaps and model.joint is not None and settings.joint_loss == "pixels":
-        known = KnownPixels(train)
-        if known.pairs:
-            yield Log(f"{known.pairs} pairs of patches overlap: what both labels say is learnt")
-            loader = PatchLoader(train, known)
-    held_loader = None if held is None else PatchLoader(held)
+    loader = yield from _loader(train, model, settings)
+    mosaics = yield from _mosaics_per_batch(train, model, settings)
     steps = settings.steps_per_epoch or -(-len(train) // settings.batch_size)
-
-    mosaics = round(settings.mosaic_share * settings.batch_size)
-    if mosaics and not (model.joint and has_pairs(train.labels)):
-        yield Log(
-            "No patches are put together: that needs joint_head = true and patches with one "
-            "label of at least two classes",
-            "warning",
-        )
-        mosaics = 0
-
-    def batches(epoch: int) -> Iterator[Batch]:
-        seed = step_seed(settings.seed, epoch)
-        order = draw(train.labels, settings.batch_size - mosaics, steps, settings.balance, seed)
-        plain = group.part(order)
-        if not mosaics:
-            yield from loader.batches(plain)
-            return
-        # From the other end, so that no process is left without a patch.
-        pairs = [
-            [i for pair in step[group.size - 1 - group.rank :: group.size] for i in pair]
-            for step in draw_pairs(train.labels, mosaics, steps, seed)
-        ]
-        generator = torch.Generator().manual_seed(group.seed(seed))
-        together = [[*one, *two] for one, two in zip(plain, pairs, strict=True)]
-        for batch, one in zip(loader.batches(together), plain, strict=True):
-            yield with_mosaics(batch, len(one), generator)
-
-    def loss(model: Classifier, batch: Batch, epoch: int, generator: torch.Generator) -> Tensor:
-        images, masks = augment(
-            batch.images / 255, batch.targets, settings.augmentation, generator
-        )
-        found = model(images, mu=pda_mu(settings.pda, epoch))
-        return heads_loss(found, batch.labels, settings, masks)
-
-    def validate(model: Classifier, device: torch.device) -> Validation:
-        if held_loader is None:
-            return Validation({})
-        return _held_out_scores(model, held_loader, device, settings.precision)
-
     count = f"{len(train)} patches" + ("" if held is None else f", {len(held)} held out")
     yield Log(f"Training the classifier on {count}")
+    held_loader = None if held is None else PatchLoader(held)
     phase = Phase(
         "Classifier",
-        batches,
+        _Batches(loader, settings, steps, mosaics, group),
         steps,
-        loss,
-        validate,
+        partial(_loss, settings),
+        partial(_held_out_scores, held_loader, settings.precision),
         "map" if settings.choose_by == "labels" else "",
         settings.patience,
         temperature=None if held is None else partial(held_out_temperature, held),
     )
-    mark = classifier_mark(patches, settings)
     return (
         yield from fit(
             model,
             phase,
             settings,
             out,
-            mark=mark,
+            mark=classifier_mark(patches, settings),
             device=device,
             overwrite=overwrite,
             cancel=cancel,
@@ -240,10 +190,80 @@ def _train(
     )
 
 
+def _loader(train: PatchSet, model: Classifier, settings: ClassifierSettings) -> Job[PatchLoader]:
+    """Return what reads the patches, with the pixels that are known if they are learnt from."""
+    if settings.overlaps and model.joint is not None and settings.joint_loss == "pixels":
+        known = KnownPixels(train)
+        if known.pairs:
+            yield Log(f"{known.pairs} pairs of patches overlap: what both labels say is learnt")
+            return PatchLoader(train, known)
+    return PatchLoader(train)
+
+
+def _mosaics_per_batch(
+    train: PatchSet, model: Classifier, settings: ClassifierSettings
+) -> Job[int]:
+    """Return how many patches of a batch are put together of two."""
+    mosaics = round(settings.mosaic_share * settings.batch_size)
+    if mosaics and not (model.joint and has_pairs(train.labels)):
+        yield Log(
+            "No patches are put together: that needs joint_head = true and patches with one "
+            "label of at least two classes",
+            "warning",
+        )
+        return 0
+    return mosaics
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """The batches of each epoch; the last `mosaics` patches of one are put together of two."""
+
+    loader: PatchLoader
+    settings: ClassifierSettings
+    steps: int
+    mosaics: int
+    group: Group
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        settings, group, mosaics = self.settings, self.group, self.mosaics
+        labels = self.loader.patches.labels
+        seed = step_seed(settings.seed, epoch)
+        order = draw(labels, settings.batch_size - mosaics, self.steps, settings.balance, seed)
+        plain = group.part(order)
+        if not mosaics:
+            yield from self.loader.batches(plain)
+            return
+        # From the other end, so that no process is left without a patch.
+        pairs = [
+            [i for pair in step[group.size - 1 - group.rank :: group.size] for i in pair]
+            for step in draw_pairs(labels, mosaics, self.steps, seed)
+        ]
+        generator = torch.Generator().manual_seed(group.seed(seed))
+        together = [[*one, *two] for one, two in zip(plain, pairs, strict=True)]
+        for batch, one in zip(self.loader.batches(together), plain, strict=True):
+            yield with_mosaics(batch, len(one), generator)
+
+
+def _loss(
+    settings: ClassifierSettings,
+    model: Classifier,
+    batch: Batch,
+    epoch: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return the loss of a batch."""
+    images, masks = augment(batch.images / 255, batch.targets, settings.augmentation, generator)
+    found = model(images, mu=pda_mu(settings.pda, epoch))
+    return heads_loss(found, batch.labels, settings, masks)
+
+
 def _held_out_scores(
-    model: Classifier, loader: PatchLoader, device: torch.device, precision: str
+    loader: PatchLoader | None, precision: str, model: Classifier, device: torch.device
 ) -> Validation:
-    """Return how well the classes of held-out patches are named."""
+    """Return how well the classes of held-out patches are named; nothing without any."""
+    if loader is None:
+        return Validation({})
     held = loader.patches
     probabilities = predict_labels(model, loader, device, precision)
     found = multilabel_scores(held.labels, probabilities, held.classes.names)

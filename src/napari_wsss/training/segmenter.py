@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -181,88 +181,105 @@ def _train(
     weights = _depth_weights(settings, targets.depths)
     train, held, notes = hold_out(patches, settings)
     yield from notes
-    info = make_info(
-        "segmenter",
-        patches,
-        settings,
-        settings.architecture,
-        targets.supervision,
-    )
+    info = make_info("segmenter", patches, settings, settings.architecture, targets.supervision)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = Segmenter(info)
-    exact, n, n_tiles = (
-        exact_targets(train, targets),
-        len(train),
-        0 if tiles is None else len(tiles),
-    )
-    relabelled = settings.teacher.relabel_from < 1 and not exact.all()
-    marked = relabelled and settings.teacher.label_uncertain
-    mine = ForTeacher(targets) if marked else targets
-    every, source = with_tiles(train, mine, targets.depths, tiles)
-    known = KnownPixels(train, source) if relabelled and settings.overlaps else None
-    if known is not None and not known.pairs:
-        known = None
-    loader = PatchLoader(every, known or source, np.concatenate([exact, np.zeros(n_tiles, bool)]))
-    held_loader = None if held is None else PatchLoader(held, targets)
-    steps = settings.steps_per_epoch or -(-n // settings.batch_size)
-
-    def batches(epoch: int) -> Iterator[Batch]:
-        seed = step_seed(settings.seed, epoch)
-        order = draw(train.labels, settings.batch_size, steps, settings.balance, seed)
-        if n_tiles and relabels(settings, epoch):
-            share = settings.teacher.unlabelled_share
-            order = mixed_order(order, n, n_tiles, share, seed)
-        return loader.batches(group.part(order))
-
+    loader, with_known = _loader(train, targets, tiles, settings)
+    steps = settings.steps_per_epoch or -(-len(train) // settings.batch_size)
     teacher = Teacher(settings.teacher.decay) if settings.teacher.decay > 0 else None
     goal = Goal(settings, weights, teacher)
-
-    def loss(model: Segmenter, batch: Batch, epoch: int, generator: torch.Generator) -> Tensor:
-        images, masks = augment(
-            batch.images / 255, batch.targets, settings.augmentation, generator
-        )
-        assert masks is not None
-        batch = batch._replace(targets=masks)
-        if known is not None:
-            batch = batch._replace(targets=masks[:, :-1], known=masks[:, -1])
-        return goal.loss(model, *mixed(images, batch, settings.mosaic_share, generator), epoch)
-
-    def validate(model: Segmenter, device: torch.device) -> Validation:
-        if held_loader is None:
-            return Validation({})
-        return segment_held_out(model, held_loader, device, settings.precision)
-
-    score = {"targets": "target_miou", "labels": "label_f1", "last": ""}[settings.choose_by]
-
-    count = f"{n} patches" + ("" if held is None else f", {len(held)} held out")
-    count += f", and {n_tiles} unlabelled tiles" if n_tiles else ""
+    count = f"{len(train)} patches" + ("" if held is None else f", {len(held)} held out")
+    count += f", and {len(tiles)} unlabelled tiles" if tiles else ""
     yield Log(f"Training the segmenter from {targets.supervision} on {count}")
-    stage = f"Segmenter ({targets.supervision})"
+    held_loader = None if held is None else PatchLoader(held, targets)
     phase = Phase(
-        stage,
-        batches,
+        f"Segmenter ({targets.supervision})",
+        _Batches(loader, train, settings, steps, group),
         steps,
-        loss,
-        validate,
-        score,
+        partial(_loss, goal, settings, with_known),
+        partial(_held_out_scores, held_loader, settings.precision),
+        {"targets": "target_miou", "labels": "label_f1", "last": ""}[settings.choose_by],
         teacher=teacher,
         temperature=None if held is None else partial(held_out_temperature, held),
     )
-    mark = segmenter_mark(patches, targets, settings, tiles)
     return (
         yield from fit(
             model,
             phase,
             settings,
             out,
-            mark=mark,
+            mark=segmenter_mark(patches, targets, settings, tiles),
             device=device,
             overwrite=overwrite,
             cancel=cancel,
             group=group,
         )
     )
+
+
+def _loader(
+    train: PatchSet, targets: Targets, tiles: PatchSet | None, settings: SegmenterSettings
+) -> tuple[PatchLoader, bool]:
+    """Return what reads patches, targets and tiles, and whether known pixels come last of all."""
+    exact = exact_targets(train, targets)
+    relabelled = settings.teacher.relabel_from < 1 and not exact.all()
+    marked = relabelled and settings.teacher.label_uncertain
+    mine = ForTeacher(targets) if marked else targets
+    every, source = with_tiles(train, mine, targets.depths, tiles)
+    trusted = np.concatenate([exact, np.zeros(len(every) - len(train), bool)])
+    if relabelled and settings.overlaps:
+        known = KnownPixels(train, source)
+        if known.pairs:
+            return PatchLoader(every, known, trusted), True
+    return PatchLoader(every, source, trusted), False
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """The batches of each epoch: of `train`, and of the tiles that `loader` has behind it."""
+
+    loader: PatchLoader
+    train: PatchSet
+    settings: SegmenterSettings
+    steps: int
+    group: Group
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        settings, n = self.settings, len(self.train)
+        n_tiles = len(self.loader.patches) - n
+        seed = step_seed(settings.seed, epoch)
+        order = draw(self.train.labels, settings.batch_size, self.steps, settings.balance, seed)
+        if n_tiles and relabels(settings, epoch):
+            order = mixed_order(order, n, n_tiles, settings.teacher.unlabelled_share, seed)
+        return self.loader.batches(self.group.part(order))
+
+
+def _loss(
+    goal: Goal,
+    settings: SegmenterSettings,
+    with_known: bool,
+    model: Segmenter,
+    batch: Batch,
+    epoch: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return the loss of a batch."""
+    images, masks = augment(batch.images / 255, batch.targets, settings.augmentation, generator)
+    assert masks is not None
+    batch = batch._replace(targets=masks)
+    if with_known:
+        batch = batch._replace(targets=masks[:, :-1], known=masks[:, -1])
+    return goal.loss(model, *mixed(images, batch, settings.mosaic_share, generator), epoch)
+
+
+def _held_out_scores(
+    loader: PatchLoader | None, precision: str, model: Segmenter, device: torch.device
+) -> Validation:
+    """Return how held-out patches are segmented; nothing without any."""
+    if loader is None:
+        return Validation({})
+    return segment_held_out(model, loader, device, precision)
 
 
 def segmenter_mark(
