@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,48 +119,27 @@ def evaluate_job(
     if mpp is None:
         known = "unknown µm/px" if model.mpp is None else f"{model.mpp:g} µm/px"
         yield Log(f"The images are taken to be at the model's resolution ({known})")
-    k = len(classes)
-    counts: dict[str, list[NDArray[np.int64]]] = {"predicted_gate": [], "oracle_labels": []}
-    reliability: list[ReliabilityCounts] = []
-    unlisted: dict[int, int] = {}
+    tally = _Tally(classes)
     for done, pair in enumerate(pairs, 1):
         cancel.raise_if_cancelled()
         image, values = read_pair(pair)
-        for value, pixels in classes.unlisted(values).items():
-            unlisted[value] = unlisted.get(value, 0) + pixels
-        truth = classes.to_indices(values)
+        truth = tally.truth(values)
         prediction = predict_image(engine, image, size_px, model.mpp, mpp)
-        oracle = allowed_by_labels(truth, k, _window(size_px, model.mpp, mpp), settings.min_share)
-        for name, allowed in (("predicted_gate", None), ("oracle_labels", oracle)):
-            matrix = ConfusionMatrix(k)
-            matrix.update(truth, prediction.labels(allowed))
-            counts[name].append(matrix.counts)
-        reliability.append(_reliability(truth, prediction))
+        window = _window(size_px, model.mpp, mpp)
+        oracle = allowed_by_labels(truth, len(classes), window, settings.min_share)
+        tally.add(truth, prediction, oracle)
         yield Progress("Evaluation", done, len(pairs))
-    if unlisted:
-        text = ", ".join(f"{v} ({n} px)" for v, n in sorted(unlisted.items()))
+    if tally.unlisted:
+        text = ", ".join(f"{v} ({n} px)" for v, n in sorted(tally.unlisted.items()))
         yield Log(
             f"Mask values that are neither a class nor ignored were left out: {text}", "warning"
         )
-    conditions = {
-        "model": model.info.kind,
-        "supervision": model.info.supervision,
-        "encoder": model.info.encoder.name,
-        "images": len(pairs),
-        "mpp": mpp if mpp is not None else model.mpp,
-        "gate": engine.settings.gate,
-        "gate_threshold": engine.settings.gate_threshold,
-        "window_px": size_px,
-        "min_share": settings.min_share,
-        "test_time_flips": settings.flips,
-        "device": describe_device(engine.device, engine.settings.precision),
-    }
     return Evaluation.from_counts(
-        {name: np.stack(rows) for name, rows in counts.items()},
+        {name: np.stack(rows) for name, rows in tally.counts.items()},
         classes,
-        conditions=conditions,
+        conditions=_conditions(model, engine, settings, mpp, len(pairs)),
         reliability=Reliability.from_counts(
-            reliability,
+            tally.reliability,
             temperature=model.info.temperature,
             bootstrap=settings.bootstrap,
             seed=settings.seed,
@@ -166,6 +147,57 @@ def evaluate_job(
         bootstrap=settings.bootstrap,
         seed=settings.seed,
     )
+
+
+class _Tally:
+    """What the images add up to: a confusion matrix per protocol and image, and more."""
+
+    def __init__(self, classes: ClassTable):
+        self._classes = classes
+        self.counts: dict[str, list[NDArray[np.int64]]] = {
+            "predicted_gate": [],
+            "oracle_labels": [],
+        }
+        self.reliability: list[ReliabilityCounts] = []
+        self.unlisted: Counter[int] = Counter()
+
+    def truth(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the classes of a mask, and count the values that are none."""
+        self.unlisted.update(self._classes.unlisted(values))
+        return self._classes.to_indices(values)
+
+    def add(
+        self, truth: NDArray[np.uint8], prediction: BlockPrediction, oracle: NDArray[np.bool_]
+    ) -> None:
+        """Count the pixels of an image; `oracle` is what its true labels allow where."""
+        for name, allowed in (("predicted_gate", None), ("oracle_labels", oracle)):
+            matrix = ConfusionMatrix(len(self._classes))
+            matrix.update(truth, prediction.labels(allowed))
+            self.counts[name].append(matrix.counts)
+        self.reliability.append(_reliability(truth, prediction))
+
+
+def _conditions(
+    model: WsssModel,
+    engine: Engine,
+    settings: EvaluationSettings,
+    mpp: float | None,
+    images: int,
+) -> dict[str, Any]:
+    """Return under what conditions a model was measured."""
+    return {
+        "model": model.info.kind,
+        "supervision": model.info.supervision,
+        "encoder": model.info.encoder.name,
+        "images": images,
+        "mpp": mpp if mpp is not None else model.mpp,
+        "gate": engine.settings.gate,
+        "gate_threshold": engine.settings.gate_threshold,
+        "window_px": model.info.patch_size_px,
+        "min_share": settings.min_share,
+        "test_time_flips": settings.flips,
+        "device": describe_device(engine.device, engine.settings.precision),
+    }
 
 
 def _reliability(truth: NDArray[np.uint8], prediction: BlockPrediction) -> ReliabilityCounts:
