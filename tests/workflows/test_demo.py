@@ -19,8 +19,9 @@ def small_demo(monkeypatch):
         return synthetic_slide((512, 512), **options)
 
     monkeypatch.setattr(f"{module}.synthetic_slide", small)
-    for name, value in (("EPOCHS", 1), ("STEPS", 1), ("BATCH", 2), ("REGION_PX", 256)):
+    for name, value in (("EPOCHS", 1), ("STEPS", 1), ("BATCH", 2)):
         monkeypatch.setattr(f"{module}.{name}", value)
+    monkeypatch.setattr("napari_wsss.workflows.synthetic.REGION_PX", 256)
     monkeypatch.setattr(f"{module}.PATCH_PX", 96)
     monkeypatch.setattr(f"{module}.STRIDE_PX", 96)
 

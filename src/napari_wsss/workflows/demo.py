@@ -9,18 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from napari_wsss import __version__
-from napari_wsss.cams import pseudo_mask_job, pseudo_mask_quality
-from napari_wsss.classes import IGNORE, ClassTable
+from napari_wsss.cams import PseudoMasks, pseudo_mask_job, pseudo_mask_quality
+from napari_wsss.classes import ClassTable
 from napari_wsss.errors import OutputError
 from napari_wsss.evaluation import Evaluation, write_report
 from napari_wsss.files import write_atomic
 from napari_wsss.inference import Engine, RunOptions, SlideSegmentation, segment_job
 from napari_wsss.jobs import CancelToken, Event, Job, Log, run_job
-from napari_wsss.models import WsssModel
+from napari_wsss.models import Classifier, Segmenter, WsssModel
 from napari_wsss.patches import CutRules, PatchSet, cut_patches_job
 from napari_wsss.samples import SyntheticSlide, synthetic_slide
 from napari_wsss.settings import ClassifierSettings, EncoderSettings, SegmenterSettings
@@ -29,14 +26,20 @@ from napari_wsss.training import TrueMasks, classifier_job, segmenter_job
 from napari_wsss.workflows.exports import export_result
 from napari_wsss.workflows.measure import evaluate_job
 from napari_wsss.workflows.report import curves, image_examples, patch_examples
+from napari_wsss.workflows.synthetic import (
+    PATCH_PX,
+    STRIDE_PX,
+    index_values,
+    region_folders,
+    save_regions,
+)
 
 __all__ = ["DemoResult", "comparison_row", "demo_job", "run_demo"]
 
-#: Side of the regions that training images and test images are cut into (px).
-REGION_PX = 512
-PATCH_PX, STRIDE_PX = 128, 64
 EPOCHS, STEPS, BATCH = 6, 10, 16
 _RECORD = "demo.json"
+_CLASSIFIER = "classifier.safetensors"
+_WEAK, _FULL = "segmenter.safetensors", "fully-supervised.safetensors"
 
 
 @dataclass(frozen=True)
@@ -112,86 +115,143 @@ def demo_job(
     if earlier is not None:
         yield Log(f"This demo was run before; {out} is left as it is (--overwrite runs it anew)")
         return earlier
-    shared: dict[str, Any] = {"device": device, "overwrite": True, "cancel": cancel}
     yield Log("Drawing two synthetic slides: one to learn from, one to test on")
     lesson = synthetic_slide((2048, 2048), seed=seed)
     exam = synthetic_slide((1024, 1024), seed=seed + 1)
-    lesson_images, lesson_masks = save_regions(lesson, out / "train")
-    exam_images, exam_masks = save_regions(exam, out / "test")
-    exam.save(out / "test" / "slide")
-    classes = index_values(lesson.classes)
-    patches: PatchSet = yield from cut_patches_job(
-        lesson_images,
-        lesson_masks,
-        classes,
-        out / "patches",
-        CutRules(size_px=PATCH_PX, stride_px=STRIDE_PX, mpp=lesson.mpp),
-        overwrite=True,
-        cancel=cancel,
-    )
-    # From here to the pseudo masks only the patches' labels are known.
-    classifier = yield from classifier_job(
-        patches, out / "classifier.safetensors", _classifier_settings(seed), **shared
-    )
-    pseudo = yield from pseudo_mask_job(patches, classifier, out / "pseudo-masks", **shared)
-    weak = yield from segmenter_job(
-        patches, pseudo, out / "segmenter.safetensors", _segmenter_settings(seed), **shared
-    )
-    full = yield from segmenter_job(
-        patches,
-        TrueMasks(patches),
-        out / "fully-supervised.safetensors",
-        _segmenter_settings(seed),
-        **shared,
-    )
-    methods: dict[str, WsssModel] = {
-        "CAM only (patch labels)": classifier,
-        "napari-wsss (patch labels)": weak,
-        "same network, true masks": full,
-    }
-    evaluations: dict[str, Evaluation] = {}
-    for name, model in methods.items():
-        evaluations[name] = yield from evaluate_job(
-            model, exam_images, exam_masks, classes, device=device, cancel=cancel
-        )
-        evaluations[name].write_json(out / "evaluation" / f"{_slug(name)}.json")
-    slide = open_slide(out / "test" / "slide" / "slide.tif", name="synthetic")
-    options = RunOptions(device=device, overwrite=True)
-    result = yield from segment_job(slide, weak, out / "results", options=options, cancel=cancel)
-    export_result(
-        result,
-        geojson=out / "results" / "synthetic.geojson.gz",
-        csv=out / "results" / "synthetic.csv",
-        min_area_px=16,
-        overwrite=True,
-    )
+    demo = _Demo(out, index_values(lesson.classes), seed, device, cancel)
+    learned = yield from demo.learn(lesson)
+    evaluations = yield from demo.measure(learned.methods, exam)
+    result = yield from demo.segment(learned.weak)
     table = [comparison_row(name, e) for name, e in evaluations.items()]
-    quality = pseudo_mask_quality(pseudo, patches)
-    engines = {name: Engine(model, device=device) for name, model in methods.items()}
-    report = write_report(
-        out,
-        title="napari-wsss demo: from patch labels to a segmented slide",
-        classes=classes,
-        summary=_summary(patches, quality, result),
-        comparison=table,
-        evaluations=evaluations,
-        examples=[
-            *image_examples(engines, exam_images, exam_masks, classes, most=3),
-            *patch_examples(classifier, patches, pseudo, with_truth=True, most=3),
-        ],
-        curves=curves(
-            {
-                "Classifier": out / "classifier.safetensors",
-                "Segmenter": out / "segmenter.safetensors",
-                "Fully supervised": out / "fully-supervised.safetensors",
-            }
-        ),
-        facts={"seed": str(seed), "patches": str(len(patches)), "µm/px": f"{lesson.mpp:g}"},
-    )
+    report = demo.report(learned, evaluations, table, result)
     found = DemoResult(table, report, time.perf_counter() - began)
     record = {"seed": seed, "version": __version__, "table": table, "seconds": found.seconds}
     write_atomic(out / _RECORD, json.dumps(record, indent=1).encode())
     return found
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """What came of the training slide; `full` was taught by its true masks."""
+
+    patches: PatchSet
+    classifier: Classifier
+    pseudo: PseudoMasks
+    weak: Segmenter
+    full: Segmenter
+
+    @property
+    def methods(self) -> dict[str, WsssModel]:
+        """The models that are compared, by what the report calls them."""
+        return {
+            "CAM only (patch labels)": self.classifier,
+            "napari-wsss (patch labels)": self.weak,
+            "same network, true masks": self.full,
+        }
+
+
+@dataclass(frozen=True)
+class _Demo:
+    """The steps of one run, with what they share."""
+
+    out: Path
+    classes: ClassTable
+    seed: int
+    device: str
+    cancel: CancelToken
+
+    def learn(self, slide: SyntheticSlide) -> Job[_Learned]:
+        """Cut the training slide into patches, and train all models."""
+        out = self.out
+        images, masks = save_regions(slide, out / "train")
+        rules = CutRules(size_px=PATCH_PX, stride_px=STRIDE_PX, mpp=slide.mpp)
+        place = out / "patches"
+        patches = yield from cut_patches_job(
+            images, masks, self.classes, place, rules, overwrite=True, cancel=self.cancel
+        )
+        shared: dict[str, Any] = {
+            "device": self.device,
+            "overwrite": True,
+            "cancel": self.cancel,
+        }
+        # From here to the pseudo masks only the patches' labels are known.
+        classifier = yield from classifier_job(
+            patches, out / _CLASSIFIER, _classifier_settings(self.seed), **shared
+        )
+        pseudo = yield from pseudo_mask_job(patches, classifier, out / "pseudo-masks", **shared)
+        settings = _segmenter_settings(self.seed)
+        weak = yield from segmenter_job(patches, pseudo, out / _WEAK, settings, **shared)
+        full = yield from segmenter_job(
+            patches, TrueMasks(patches), out / _FULL, settings, **shared
+        )
+        return _Learned(patches, classifier, pseudo, weak, full)
+
+    def measure(
+        self, methods: Mapping[str, WsssModel], slide: SyntheticSlide
+    ) -> Job[dict[str, Evaluation]]:
+        """Measure the models on the test slide, whose regions are saved for them."""
+        images, masks = save_regions(slide, self.out / "test")
+        slide.save(self.out / "test" / "slide")
+        found: dict[str, Evaluation] = {}
+        for name, model in methods.items():
+            found[name] = yield from evaluate_job(
+                model, images, masks, self.classes, device=self.device, cancel=self.cancel
+            )
+            found[name].write_json(self.out / "evaluation" / f"{_slug(name)}.json")
+        return found
+
+    def segment(self, model: WsssModel) -> Job[SlideSegmentation]:
+        """Segment the test slide and export what was found."""
+        slide = open_slide(self.out / "test" / "slide" / "slide.tif", name="synthetic")
+        place = self.out / "results"
+        options = RunOptions(device=self.device, overwrite=True)
+        result = yield from segment_job(slide, model, place, options=options, cancel=self.cancel)
+        export_result(
+            result,
+            geojson=place / "synthetic.geojson.gz",
+            csv=place / "synthetic.csv",
+            min_area_px=16,
+            overwrite=True,
+        )
+        return result
+
+    def report(
+        self,
+        learned: _Learned,
+        evaluations: Mapping[str, Evaluation],
+        table: list[dict[str, Any]],
+        result: SlideSegmentation,
+    ) -> Path:
+        """Write the report and return its path."""
+        out, patches = self.out, learned.patches
+        engines = {n: Engine(model, device=self.device) for n, model in learned.methods.items()}
+        images, masks = region_folders(out / "test")
+        return write_report(
+            out,
+            title="napari-wsss demo: from patch labels to a segmented slide",
+            classes=self.classes,
+            summary=_summary(patches, pseudo_mask_quality(learned.pseudo, patches), result),
+            comparison=table,
+            evaluations=evaluations,
+            examples=[
+                *image_examples(engines, images, masks, self.classes, most=3),
+                *patch_examples(
+                    learned.classifier, patches, learned.pseudo, with_truth=True, most=3
+                ),
+            ],
+            curves=curves(
+                {
+                    "Classifier": out / _CLASSIFIER,
+                    "Segmenter": out / _WEAK,
+                    "Fully supervised": out / _FULL,
+                }
+            ),
+            facts={
+                "seed": str(self.seed),
+                "patches": str(len(patches)),
+                "µm/px": f"{patches.mpp:g}",
+            },
+        )
 
 
 def comparison_row(name: str, evaluation: Evaluation) -> dict[str, Any]:
@@ -205,32 +265,6 @@ def comparison_row(name: str, evaluation: Evaluation) -> dict[str, Any]:
         "accuracy": gate.scores.accuracy,
         "mean Dice": gate.scores.mean_dice,
     }
-
-
-def save_regions(slide: SyntheticSlide, folder: Path) -> tuple[Path, Path]:
-    """Cut a slide into regions and save images and masks (glass as K); return both folders."""
-    images, masks = folder / "images", folder / "masks"
-    images.mkdir(parents=True, exist_ok=True)
-    masks.mkdir(exist_ok=True)
-    values = np.where(slide.truth == IGNORE, len(slide.classes), slide.truth).astype(np.uint8)
-    for y in range(0, slide.truth.shape[0], REGION_PX):
-        for x in range(0, slide.truth.shape[1], REGION_PX):
-            area = np.s_[y : y + REGION_PX, x : x + REGION_PX]
-            if (slide.truth[area] == IGNORE).all():
-                continue
-            Image.fromarray(slide.image[area]).save(images / f"y{y:04d}_x{x:04d}.png")
-            Image.fromarray(values[area]).save(masks / f"y{y:04d}_x{x:04d}.png")
-    return images, masks
-
-
-def index_values(classes: ClassTable) -> ClassTable:
-    """Return the classes with the mask values that `save_regions` writes."""
-    return ClassTable.from_names(
-        classes.names,
-        list(range(len(classes))),
-        [c.color for c in classes.classes],
-        ignore=[len(classes)],
-    )
 
 
 def _classifier_settings(seed: int) -> ClassifierSettings:

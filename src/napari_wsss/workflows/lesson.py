@@ -11,7 +11,7 @@ from napari_wsss.jobs import CancelToken, Event, Job, Log, run_job
 from napari_wsss.patches import CutRules, PatchSet, cut_patches_job, load_patches
 from napari_wsss.patches.formats import own
 from napari_wsss.samples import synthetic_slide
-from napari_wsss.workflows.demo import PATCH_PX, STRIDE_PX, index_values, save_regions
+from napari_wsss.workflows.synthetic import PATCH_PX, STRIDE_PX, index_values, save_regions
 
 __all__ = ["Lesson", "draw_lesson", "lesson_job"]
 
