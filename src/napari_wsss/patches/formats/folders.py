@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,35 +43,11 @@ def load(folder: Path, options: LoadOptions) -> PatchSet:
     DataError
         If a folder is no class of the given table, or images lie outside class folders.
     """
-    splits = split_folders(folder)
-    places = splits or {"train": folder}
-    problems = []
-    if splits:
-        problems += [
-            f"{child.name}: neither a split nor inside one"
-            for child in child_folders(folder)
-            if normal_split(child.name) is None and image_files(child, recursive=True)
-        ]
-    by_split = {split: _class_folders(place) for split, place in places.items()}
-    found = sorted({child.name for children in by_split.values() for child in children})
-    for place in {folder, *places.values()}:
-        problems += [f"{p.relative_to(folder)}: not in a class folder" for p in image_files(place)]
-    classes = read_classes(folder, options)
-    if classes is None:
-        if len(found) < 2:
-            raise DataError(
-                f"{folder}: {len(found)} class folder(s) with images ({', '.join(found)}); at "
-                "least two are needed."
-            )
-        classes = ClassTable.from_names(found)
-    problems += [
-        f"{name}: not a class of the table ({', '.join(classes.names)})"
-        for name in found
-        if name not in classes.names
-    ]
-    if problems:
-        raise DataError(f"{folder}: not one folder per class:{listed(problems)}")
-
+    by_split = {
+        split: _class_folders(place)
+        for split, place in (split_folders(folder) or {"train": folder}).items()
+    }
+    classes = _classes(folder, options, by_split)
     paths: list[Path] = []
     split_of: list[str] = []
     columns: list[int] = []
@@ -98,6 +75,45 @@ def load(folder: Path, options: LoadOptions) -> PatchSet:
         root=folder,
         format="folders",
     )
+
+
+def _classes(
+    folder: Path, options: LoadOptions, by_split: Mapping[str, Sequence[Path]]
+) -> ClassTable:
+    """Return the classes, given or found; DataError lists what is no image of one of them."""
+    problems = _outside(folder)
+    found = sorted({child.name for children in by_split.values() for child in children})
+    classes = read_classes(folder, options)
+    if classes is None:
+        if len(found) < 2:
+            raise DataError(
+                f"{folder}: {len(found)} class folder(s) with images ({', '.join(found)}); at "
+                "least two are needed."
+            )
+        classes = ClassTable.from_names(found)
+    problems += [
+        f"{name}: not a class of the table ({', '.join(classes.names)})"
+        for name in found
+        if name not in classes.names
+    ]
+    if problems:
+        raise DataError(f"{folder}: not one folder per class:{listed(problems)}")
+    return classes
+
+
+def _outside(folder: Path) -> list[str]:
+    """Return a sentence for each folder and image that is where no class folder can be."""
+    splits = split_folders(folder)
+    problems = []
+    if splits:
+        problems += [
+            f"{child.name}: neither a split nor inside one"
+            for child in child_folders(folder)
+            if normal_split(child.name) is None and image_files(child, recursive=True)
+        ]
+    for place in {folder, *splits.values()}:
+        problems += [f"{p.relative_to(folder)}: not in a class folder" for p in image_files(place)]
+    return problems
 
 
 def _class_folders(place: Path) -> list[Path]:
