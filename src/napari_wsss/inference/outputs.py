@@ -26,6 +26,7 @@ from napari_wsss.models.one_depth import OneDepth
 from napari_wsss.settings import InferenceSettings
 from napari_wsss.slides import Pyramid, create_labels, create_pyramid, open_pyramid
 from napari_wsss.slides.downsample import Method
+from napari_wsss.slides.ome_zarr import Placement
 
 __all__ = ["MapsOutput", "Output", "SegmentationOutput"]
 
@@ -230,7 +231,7 @@ class MapsOutput(Output):
         return {"mean_evidence": dict(zip(self.classes.names, means.tolist(), strict=True))}
 
 
-def _place(plan: SlidePlan) -> dict[str, Any]:
+def _place(plan: SlidePlan) -> Placement:
     return {
         "mpp": plan.grid.mpp,
         "chunk": CHUNK_PX,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import zarr
 from zarr.codecs import ZstdCodec
@@ -18,6 +18,7 @@ from napari_wsss.slides.store import create_store
 from napari_wsss.slides.stored import StoredLabels, open_labels, open_pyramid
 
 __all__ = [
+    "Placement",
     "StoredLabels",
     "create_labels",
     "create_pyramid",
@@ -26,6 +27,17 @@ __all__ = [
     "open_labels",
     "open_pyramid",
 ]
+
+
+class Placement(TypedDict, total=False):
+    """The keywords of `create_pyramid` that images and label images of one place share."""
+
+    mpp: float | None
+    translation_px: tuple[float, float]
+    chunk: int
+    compression_level: int
+    levels: int | None
+    source_image: str | None
 
 
 def level_count(height: int, width: int, chunk: int) -> int:
@@ -152,7 +164,7 @@ def create_labels(
     *,
     classes: ClassTable,
     fill_value: int = 255,
-    **options: Any,
+    **place: Unpack[Placement],
 ) -> Pyramid:
     """Create a label image at ``labels/<name>`` of an OME-Zarr image.
 
@@ -164,7 +176,7 @@ def create_labels(
         Name of the label image, one path element.
     shape
         (H, W) in px.
-    classes, fill_value, options
+    classes, fill_value, place
         As in `create_pyramid`.
 
     Raises
@@ -183,10 +195,10 @@ def create_labels(
         group = labels.create_group(name)
     multiscales = _ome(image).get("multiscales")
     if multiscales:  # readers pair the levels of both, and validation asks for as many
-        options.setdefault("levels", len(multiscales[0]["datasets"]))
-        options.setdefault("source_image", "../../")
+        place.setdefault("levels", len(multiscales[0]["datasets"]))
+        place.setdefault("source_image", "../../")
     pyramid = create_pyramid(
-        group, shape, classes=classes, fill_value=fill_value, name=name, **options
+        group, shape, classes=classes, fill_value=fill_value, name=name, **place
     )
     with writing(where):  # listed last, so that a reader never finds one half made
         labels.attrs.update({"ome": {"version": "0.5", "labels": [*known, name]}})
