@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,7 +56,7 @@ from napari_wsss.settings import (
     PseudoMaskSettings,
     SegmenterSettings,
 )
-from napari_wsss.slides import open_slide
+from napari_wsss.slides import Slide, open_slide
 from napari_wsss.training.loop import fingerprint
 from napari_wsss.workflows.exports import export_result
 from napari_wsss.workflows.measure import evaluate_job
@@ -190,10 +191,9 @@ def project_job(
     out = home / file.project.out
     out.mkdir(parents=True, exist_ok=True)
     stages = Stages(out, overwrite)
+    run = _Run(file, home, stages, device, cancel)
+    patches = yield from run.patches()
     shared: dict[str, Any] = {"device": device, "cancel": cancel}
-
-    stage, outcome = stages.run, stages.outcome
-    patches = yield from _patches(file, home, out, stage, cancel)
     seed = {"seed": file.project.seed}
     classifier, chain = yield from phase_one_job(
         stages, patches, file.classifier.changed(**seed), **shared
@@ -207,122 +207,107 @@ def project_job(
         file.segmenter.changed(**seed),
         **shared,
     )
-    result: dict[str, Any] = {"stages": outcome, "out": str(out)}
+    result: dict[str, Any] = {"stages": stages.outcome, "out": str(out)}
     if file.evaluate is not None:
-        result["evaluation"] = yield from _evaluation(file, home, out, model, device, cancel)
-        outcome["evaluate"] = "done"
+        result["evaluation"] = yield from run.evaluation(file.evaluate, model)
+        stages.outcome["evaluate"] = "done"
     if file.slides is not None:
-        result["slides"] = yield from _slides(file, home, out, model, chain, stage, shared)
+        result["slides"] = yield from run.slides(file.slides, model, chain)
     return result
 
 
-def _patches(
-    file: ProjectFile, home: Path, out: Path, stage: Callable[..., Job], cancel: CancelToken | None
-) -> Job[PatchSet]:
-    """Load the patch set, or cut it first."""
-    if file.cut is None:
-        assert file.project.dataset is not None
-        return load_patches(home / file.project.dataset, mpp=file.project.mpp)
-    cut, target = file.cut, out / "patches"
-    rules = CutRules(
-        size_px=cut.size_px,
-        stride_px=cut.stride_px,
-        min_share=cut.min_share,
-        glass=cut.glass,
-        mpp=file.project.mpp,
-    )
-    made: PatchSet = yield from stage(
-        "cut",
-        fingerprint(
-            cut.model_dump_json(),
-            file.project.mpp,
-            *(_listing(home / folder) for folder in (cut.images, cut.masks, cut.classes)),
-        ),
-        target,
-        lambda replace: cut_patches_job(
-            home / cut.images,
-            home / cut.masks,
-            home / cut.classes,
-            target,
-            rules,
-            overwrite=replace,
-            cancel=cancel,
-        ),
-        lambda: load_patches(target),
-    )
-    return made
+@dataclass(frozen=True)
+class _Run:
+    """The stages that only projects have, with what they share."""
+
+    file: ProjectFile
+    home: Path
+    stages: Stages
+    device: str
+    cancel: CancelToken | None
+
+    def patches(self) -> Job[PatchSet]:
+        """Load the patch set, or cut it first."""
+        project, home = self.file.project, self.home
+        if self.file.cut is None:
+            assert project.dataset is not None
+            return load_patches(home / project.dataset, mpp=project.mpp)
+        cut, target = self.file.cut, self.stages.out / "patches"
+        inputs = home / cut.images, home / cut.masks, home / cut.classes
+        rules = CutRules(
+            size_px=cut.size_px,
+            stride_px=cut.stride_px,
+            min_share=cut.min_share,
+            glass=cut.glass,
+            mpp=project.mpp,
+        )
+        return (
+            yield from self.stages.run(
+                "cut",
+                fingerprint(cut.model_dump_json(), project.mpp, *map(_listing, inputs)),
+                target,
+                lambda replace: cut_patches_job(
+                    *inputs, target, rules, overwrite=replace, cancel=self.cancel
+                ),
+                lambda: load_patches(target),
+            )
+        )
+
+    def evaluation(self, part: _Evaluate, model: WsssModel) -> Job[Mapping[str, Any]]:
+        """Measure the model and write the report."""
+        images, masks, out = self.home / part.images, self.home / part.masks, self.stages.out
+        found = yield from evaluate_job(
+            model,
+            images,
+            masks,
+            settings=part.settings,
+            inference=self.file.inference,
+            mpp=part.mpp,
+            device=self.device,
+            cancel=self.cancel,
+        )
+        found.write_json(out / "evaluation.json")
+        report_evaluation(found, model, images, masks, out, mpp=part.mpp, device=self.device)
+        return found.to_dict()
+
+    def slides(self, part: _Slides, model: WsssModel, chain: str) -> Job[dict[str, Any]]:
+        """Segment the slides and export what was found; returns their summaries."""
+        folder = self.stages.out / "slides"
+        summaries: dict[str, Any] = {}
+        for source in part.paths:
+            slide = open_slide(self.home / source, mpp=part.mpp)
+            result = yield from self._slide(slide, part.model_mpp, model, chain)
+            export_result(
+                result,
+                geojson=folder / f"{slide.name}.geojson.gz",
+                csv=folder / f"{slide.name}.csv",
+                overwrite=True,
+            )
+            summaries[slide.name] = result.summary()
+        return summaries
+
+    def _slide(
+        self, slide: Slide, model_mpp: float | None, model: WsssModel, chain: str
+    ) -> Job[SlideSegmentation]:
+        settings, folder = self.file.inference, self.stages.out / "slides"
+        target = result_path(folder, slide.name)
+
+        def make(replace: bool) -> Job[SlideSegmentation]:
+            options = RunOptions(model_mpp=model_mpp, device=self.device, overwrite=replace)
+            return segment_job(slide, model, folder, settings, options, cancel=self.cancel)
+
+        return (
+            yield from self.stages.run(
+                f"slide {slide.name}",
+                fingerprint(chain, slide.fingerprint, slide.mpp, settings.model_dump_json()),
+                target / "run.json",
+                make,
+                lambda: SlideSegmentation.open(target),
+            )
+        )
 
 
 def _listing(path: Path) -> list[tuple[str, int]]:
     """Return names and sizes of the files at `path`: changed inputs are noticed."""
     files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
     return [(f.name, f.stat().st_size) for f in files if f.exists()]
-
-
-def _evaluation(
-    file: ProjectFile,
-    home: Path,
-    out: Path,
-    model: WsssModel,
-    device: str,
-    cancel: CancelToken | None,
-) -> Job[Mapping[str, Any]]:
-    assert file.evaluate is not None
-    part = file.evaluate
-    images, masks = home / part.images, home / part.masks
-    found = yield from evaluate_job(
-        model,
-        images,
-        masks,
-        settings=part.settings,
-        inference=file.inference,
-        mpp=part.mpp,
-        device=device,
-        cancel=cancel,
-    )
-    found.write_json(out / "evaluation.json")
-    report_evaluation(found, model, images, masks, out, mpp=part.mpp, device=device)
-    return found.to_dict()
-
-
-def _slides(
-    file: ProjectFile,
-    home: Path,
-    out: Path,
-    model: WsssModel,
-    chain: str,
-    stage: Callable[..., Job],
-    shared: dict[str, Any],
-) -> Job[dict[str, Any]]:
-    assert file.slides is not None
-    part = file.slides
-    summaries: dict[str, Any] = {}
-    for source in part.paths:
-        slide = open_slide(home / source, mpp=part.mpp)
-        target = result_path(out / "slides", slide.name)
-
-        def make(replace: bool, slide: Any = slide) -> Job[SlideSegmentation]:
-            options = RunOptions(
-                model_mpp=part.model_mpp, device=shared["device"], overwrite=replace
-            )
-            return segment_job(
-                slide, model, out / "slides", file.inference, options, cancel=shared["cancel"]
-            )
-
-        mark = fingerprint(chain, slide.fingerprint, slide.mpp, file.inference.model_dump_json())
-        result: SlideSegmentation = yield from stage(
-            f"slide {slide.name}",
-            mark,
-            target / "run.json",
-            make,
-            lambda target=target: SlideSegmentation.open(target),
-        )
-        base = out / "slides" / slide.name
-        export_result(
-            result,
-            geojson=base.with_name(f"{base.name}.geojson.gz"),
-            csv=base.with_name(f"{base.name}.csv"),
-            overwrite=True,
-        )
-        summaries[slide.name] = result.summary()
-    return summaries
