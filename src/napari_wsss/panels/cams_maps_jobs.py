@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsss.jobs import CancelToken, Job, Log
 
 if TYPE_CHECKING:
+    from napari_wsss.inference import RunOptions
     from napari_wsss.models import Classifier
     from napari_wsss.slides import Slide
 
@@ -21,31 +23,27 @@ def map_job(
     classifier: Path,
     out: Path,
     depth: int | None,
-    model_mpp: float | None,
-    device: str,
-    overwrite: bool,
+    options: RunOptions,
     *,
     view: Callable[[], tuple[float, float] | None],
     cancel: CancelToken,
 ) -> Job[Path]:
     """Map a whole slide; returns the folder of the maps.
 
-    `view` says where the user looks, (y, x) in level-0 pixels of the slide; the other
-    parameters are those of `napari_wsss.map_slide`.
+    `view` says where the user looks, (y, x) in level-0 pixels of the slide, and takes the
+    place of that of `options`; the other parameters are those of `napari_wsss.map_slide`.
     """
     from napari_wsss import inference
     from napari_wsss.models import load_classifier
 
     model = load_classifier(classifier)
-    step = (model.mpp or model_mpp or 1) / slide.require_mpp()
+    step = (model.mpp or options.model_mpp or 1) / slide.require_mpp()
 
     def on_maps() -> tuple[float, float] | None:
         yx = view()
         return None if yx is None else (yx[0] / step, yx[1] / step)
 
-    options = inference.RunOptions(
-        model_mpp=model_mpp, device=device, overwrite=overwrite, view=on_maps, live=True
-    )
+    options = replace(options, view=on_maps, live=True)
     maps = yield from inference.map_job(
         slide, model, out, options=options, depth=depth, cancel=cancel
     )

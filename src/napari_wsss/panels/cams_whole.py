@@ -11,6 +11,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QPushButton, QVBoxLayout, QWidget
 
 from napari_wsss.errors import OutputError, WsssError
+from napari_wsss.inference import RunOptions
 from napari_wsss.jobs import BlockDone, CancelToken, Event, Job, Log, ResultCreated
 from napari_wsss.panels.cams_cells import evidence_colormap
 from napari_wsss.panels.cams_depth import DepthBox
@@ -118,16 +119,18 @@ class WholeSlideBox(QWidget):
         self._growing = self._shown = None
         self.keep.setVisible(False)
         self._centre = centre = ViewCentre(self._viewer, Place.of(wanted.layer))
-        inputs = classifier, wanted.out, wanted.depth, wanted.mpp, preferences().device
-        overwrite = self.replace.isChecked()
+        options = RunOptions(
+            model_mpp=wanted.mpp,
+            device=preferences().device,
+            overwrite=self.replace.isChecked(),
+        )
+        inputs = classifier, wanted.out, wanted.depth, options
         self.forget()
 
         def make(cancel: CancelToken) -> Job[Path]:
             yield Log("Opening the slide")
             with slides.open(wanted.layer) as slide:
-                job = on_slide(
-                    slide, map_job, *inputs, overwrite, view=lambda: centre.yx, cancel=cancel
-                )
+                job = on_slide(slide, map_job, *inputs, view=lambda: centre.yx, cancel=cancel)
                 return (yield from job)
 
         self.work.run("Class maps", make)
