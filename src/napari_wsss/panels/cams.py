@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel
 from napari_wsss.errors import SettingsError
 from napari_wsss.jobs import CancelToken, Job
 from napari_wsss.panels.cams_choice import PatchChooser
+from napari_wsss.panels.cams_depth import MapBox, method_problem
 from napari_wsss.panels.cams_explaining import ExplainingBox
 from napari_wsss.panels.cams_grid import CellGrid
 from napari_wsss.panels.cams_header import HeaderReader
@@ -63,9 +65,10 @@ class CamPanel(Panel):
         self.patches = PatchChooser()
         self.slides = SlideBox(self.viewer, self.grid)
         self.region = RegionTool(self.viewer)
+        self.maps = MapBox()
         self.explaining = ExplainingBox(self.grid, self._maker, self._users_mpp)
         self.look, self.view = self.explaining.look, self.explaining.view
-        self.whole = WholeSlideBox(self.viewer, self.grid)
+        self.whole = WholeSlideBox(self.viewer, self.grid, self.maps)
         self.masks = MasksBox()
         self.masks.follow_threshold(self.view.threshold.value)
         form = QFormLayout()
@@ -73,7 +76,9 @@ class CamPanel(Panel):
         form.addRow("Classifier", self.classifier)
         form.addRow("Look at", self.kind)
         self.body.addLayout(form)
-        for widget in (self.patches, self.slides, self.region, self.explaining, self.whole):
+        for widget in (
+            self.patches, self.slides, self.region, self.maps, self.explaining, self.whole,
+        ):  # fmt: skip
             self.body.addWidget(widget)
         section = self.section("Pseudo masks of the data set")
         section.addWidget(self.masks)
@@ -90,11 +95,11 @@ class CamPanel(Panel):
         self.slides.changed.connect(self._slide_changed)
         self.region.about_to_draw.connect(self._draw)
         self.region.drawn.connect(self._region_drawn)
+        self.maps.changed.connect(self._map_chosen)
         self.explaining.shown.connect(self._refresh)
         self.view.label_changed.connect(self._label_changed)
         self.whole.folder.changed.connect(self._refresh)
         self.whole.work.requested.connect(self._map_slide)
-        self.whole.depths.changed.connect(self._switch_maps)
         self.masks.settings_changed.connect(self._settings_changed)
         self.masks.made.connect(lambda folder: self.state.set(pseudo_masks=folder))
         self.grid.closed.connect(self._refresh)
@@ -105,6 +110,7 @@ class CamPanel(Panel):
         if name == "classifier" and self.state.classifier != self.classifier.path:
             self.classifier.path = self.state.classifier
         elif name == "patch_set":
+            self.explaining.forget()
             self.patches.set_patches(self.state.patch_set)
         elif name == "folder":
             self._suggest_folder()
@@ -120,7 +126,8 @@ class CamPanel(Panel):
         if self.header.info is not None:
             self.state.set(classifier=self.header.path)
         self.whole.forget()
-        self.whole.depths.set_info(self.header.info)
+        self.explaining.forget()
+        self.maps.set_info(self.header.info, self._method())
         self.slides.set_info(self.header.info)
 
     def _slide_changed(self) -> None:
@@ -167,12 +174,10 @@ class CamPanel(Panel):
         self.look.set_ready(problem)
         self.whole.work.set_ready(problem)
         patches = self.state.patch_set
-        self.masks.set_inputs(
-            patches,
-            self.classifier.path,
-            self._classifier_problem() or self._data_problem(),
-            self.state.folder,
-        )
+        problem_of_masks = self._classifier_problem() or self._data_problem()
+        if problem_of_masks is None and self.header.info is not None:
+            problem_of_masks = method_problem(self.header.info, self._method())
+        self.masks.set_inputs(patches, self.classifier.path, problem_of_masks, self.state.folder)
         self._data_set.setVisible(patches is not None)
         if patches is not None:
             several = int((~patches.single_label).sum())
@@ -195,8 +200,11 @@ class CamPanel(Panel):
         self.patches.setVisible(kind == _PATCH)
         self.slides.setVisible(kind != _PATCH)
         self.region.setVisible(kind == _REGION)
+        self.maps.set_whole(kind == _SLIDE)
         self.explaining.setVisible(kind != _SLIDE)
         self.whole.setVisible(kind == _SLIDE)
+        if kind != _SLIDE and self.explaining.showing:
+            self._map_chosen()  # on whole slides, another one may have been
         self._refresh()
 
     # -- looking --------------------------------------------------------------------------
@@ -207,12 +215,13 @@ class CamPanel(Panel):
         if path is None or self._look_problem() is not None:
             return None
         try:
-            self.explaining.settings = self._settings()
+            self.explaining.settings = settings = self._settings()
         except SettingsError as error:
             self.look.show_error(error)
             return None
-        self._looked = _of_maps(self.explaining.settings)
-        how = How(path, self._looked, preferences().device)
+        self.explaining.choice = self.maps.chosen
+        self._looked = _of_maps(settings)
+        how = How(path, self._looked.changed(method=settings.method), preferences().device)
         if self.kind.currentIndex() == _PATCH:
             patches, i = self.state.patch_set, self.patches.index
             if patches is None or i is None:
@@ -229,9 +238,19 @@ class CamPanel(Panel):
         )
 
     def _settings(self) -> PseudoMaskSettings:
-        """Return the settings of the form, as they apply to the classifier."""
-        settings, info = self.masks.settings(), self.header.info
+        """Return the settings of the form, as they apply to the map that is looked at."""
+        settings, info, chosen = self.masks.settings(), self.header.info, self.maps.chosen
+        if chosen is not None:
+            settings = settings.changed(method=chosen.method)
         return settings if info is None else settings.resolved(info.architecture)
+
+    def _method(self) -> str:
+        """Return how the pseudo masks of the data set are made; empty if nothing says it."""
+        try:
+            settings, info = self.masks.settings(), self.header.info
+        except SettingsError:
+            return ""  # which the form says
+        return "" if info is None else settings.resolved(info.architecture).method
 
     def _users_mpp(self) -> list[float | None]:
         own = self.grid.layers
@@ -262,6 +281,9 @@ class CamPanel(Panel):
         self.explaining.explain()
 
     def _settings_changed(self) -> None:
+        method = self._method()
+        if method and self.maps.set_method(method):
+            self._refresh()
         if not self.explaining.showing:
             return
         try:
@@ -278,6 +300,15 @@ class CamPanel(Panel):
         path, info = self.classifier.path, self.header.info
         if path is not None and info is not None and self._look_problem() is None:
             self.whole.start(self.slides, path, info)
+
+    def _map_chosen(self) -> None:
+        chosen = self.maps.chosen
+        if self.kind.currentIndex() == _SLIDE:
+            self._switch_maps()
+        elif chosen is not None:
+            with contextlib.suppress(SettingsError):  # which the form says
+                self.explaining.settings = self._settings()
+            self.explaining.choose(chosen)
 
     def _switch_maps(self) -> None:
         path, info = self.classifier.path, self.header.info
@@ -314,5 +345,7 @@ class CamPanel(Panel):
 
 
 def _of_maps(settings: PseudoMaskSettings) -> PseudoMaskSettings:
-    """Return the settings without those that only matter once there are maps."""
-    return settings.changed(threshold=0.0, certainty=0.0, overlaps=False, batch_size=1)
+    """Return the settings without the method, and those that matter once there are maps."""
+    return settings.changed(
+        method="auto", threshold=0.0, certainty=0.0, overlaps=False, batch_size=1
+    )

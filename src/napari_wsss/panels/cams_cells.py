@@ -71,7 +71,7 @@ def map_options(options: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def cells_of(
-    shown: Found, place: dict[str, Any], depth: int, mask: NDArray[np.uint8]
+    shown: Found, place: dict[str, Any], index: int, mask: NDArray[np.uint8]
 ) -> list[Cell]:
     """Return one cell per class, one of the pseudo mask, and one of how certain it is.
 
@@ -81,8 +81,8 @@ def cells_of(
         The patch or region.
     place
         Options of the layers that say where it lies.
-    depth
-        Index of the maps, as in `Explanation.pseudo_mask`.
+    index
+        Of the maps, as in `Explanation.pseudo_mask`.
     mask
         The pseudo mask (H, W).
     """
@@ -99,7 +99,7 @@ def cells_of(
     cells = []
     for k, chance in enumerate(found.probabilities):
         title = f"{found.classes.names[k]} ({chance:.2f})"
-        cells.append(Cell(under(found.classes.names[k]), over(found.maps[depth, k], title)))
+        cells.append(Cell(under(found.classes.names[k]), over(found.maps[index, k], title)))
     labels, options, kind = labels_layer([label_pixels(mask)], "pseudo mask", None, found.classes)
     options = {**options, "blending": "translucent_no_depth", "opacity": 0.6, **place}
     cells.append(Cell(under("pseudo mask"), (labels, options, kind), linked=False))

@@ -1,4 +1,4 @@
-"""What is shown of an explanation: its depth, the threshold, and what the classes come to."""
+"""What is shown of an explanation: the threshold, and what the classes come to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtGui import QColor, QPixmap
 from qtpy.QtWidgets import (
-    QComboBox,
     QFormLayout,
     QLabel,
     QSizePolicy,
@@ -19,7 +18,7 @@ from superqt import QLabeledDoubleSlider
 
 from napari_wsss.classes import IGNORE
 from napari_wsss.panels.cams_table import NumberTable
-from napari_wsss.panels.cams_words import certainty_text, depth_names
+from napari_wsss.panels.cams_words import certainty_text
 from napari_wsss.panels.cams_work import Found
 from napari_wsss.settings import PseudoMaskSettings
 
@@ -33,11 +32,10 @@ class ViewBox(QWidget):
 
     Attributes
     ----------
-    depth_changed, threshold_changed, label_changed
-        Signals: another depth was chosen; the slider moved; classes were ticked or unticked.
+    threshold_changed, label_changed
+        Signals: the slider moved; classes were ticked or unticked.
     """
 
-    depth_changed = Signal(int)
     threshold_changed = Signal(float)
     label_changed = Signal()
 
@@ -45,11 +43,6 @@ class ViewBox(QWidget):
         super().__init__(parent)
         self._found: Found | None = None
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
-        self.depth_box = QComboBox()
-        self.depth_box.setToolTip(
-            "<p>Shallow depths show fine structure, deep ones say more surely what it is. The "
-            "fused map is the mean of all.</p>"
-        )
         self.threshold = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         self.threshold.setRange(0, 1)
         self.threshold.setSingleStep(0.01)  # type: ignore[arg-type]
@@ -63,7 +56,6 @@ class ViewBox(QWidget):
         self.text.setWordWrap(True)
         form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
-        form.addRow("Depth", self.depth_box)
         form.addRow("Threshold", self.threshold)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -71,12 +63,10 @@ class ViewBox(QWidget):
         layout.addLayout(form)
         layout.addWidget(self.table)
         layout.addWidget(self.text)
-        self.depth_box.currentIndexChanged.connect(self.depth_changed)
         self.threshold.valueChanged.connect(self.threshold_changed)
         self.table.itemChanged.connect(self._ticked)
         self.table.setVisible(False)
         self.text.setVisible(False)
-        self.depth_box.setEnabled(False)
 
     @property
     def label(self) -> NDArray[np.bool_] | None:
@@ -100,17 +90,10 @@ class ViewBox(QWidget):
         self._found = found
         self.table.setVisible(found is not None)
         self.text.setVisible(found is not None)
-        self.depth_box.setEnabled(found is not None)
         if found is None:
             with QSignalBlocker(self.table):
                 self.table.setRowCount(0)
             return
-        names = depth_names(found)
-        if names != [self.depth_box.itemText(i) for i in range(self.depth_box.count())]:
-            with QSignalBlocker(self.depth_box):
-                self.depth_box.clear()
-                self.depth_box.addItems(names)
-                self.depth_box.setCurrentIndex(len(names) - 1)
         with QSignalBlocker(self.table):
             self._fill_table(choose_label)
 
@@ -143,7 +126,7 @@ class ViewBox(QWidget):
         if found is None or found.truth is None or found.explanation.label.sum() == 1:
             return ""
         values = found.explanation.miou(found.truth, self.threshold.value(), certainty)
-        if len(depth_names(found)) == 1:
+        if found.explanation.depths == 1:
             return f"<br>Against this patch's mask, mean IoU: {values[0]:.2f} (measured only)."
         names = [*(str(d + 1) for d in range(len(values) - 1)), "fused"]
         rows = ", ".join(f"{n}: {v:.2f}" for n, v in zip(names, values, strict=True))

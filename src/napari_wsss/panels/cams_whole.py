@@ -14,7 +14,7 @@ from napari_wsss.errors import OutputError, WsssError
 from napari_wsss.inference import RunOptions
 from napari_wsss.jobs import BlockDone, CancelToken, Event, Job, Log, ResultCreated
 from napari_wsss.panels.cams_cells import evidence_colormap
-from napari_wsss.panels.cams_depth import DepthBox
+from napari_wsss.panels.cams_depth import MapBox
 from napari_wsss.panels.cams_finder import MapsFinder
 from napari_wsss.panels.cams_grid import CellGrid
 from napari_wsss.panels.cams_maps import SlideMapsView
@@ -58,13 +58,19 @@ class WholeSlideBox(QWidget):
         Where it is shown.
     grid
         The cells.
+    maps
+        Where the user chooses a depth.
     """
 
     def __init__(
-        self, viewer: napari.viewer.Viewer, grid: CellGrid, parent: QWidget | None = None
+        self,
+        viewer: napari.viewer.Viewer,
+        grid: CellGrid,
+        maps: MapBox,
+        parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
-        self._viewer, self._grid = viewer, grid
+        self._viewer, self._grid, self._maps = viewer, grid, maps
         self._shown: SlideMapsView | None = None
         self._layers: tuple[Layer, ...] = ()
         self._in_view: Image | None = None
@@ -73,7 +79,6 @@ class WholeSlideBox(QWidget):
         self._growing: Path | None = None
         self._known: list[tuple[_Wanted, Path]] = []
         self._centre: ViewCentre | None = None
-        self.depths = DepthBox()
         self.folder = PathField("folder", "Folder for the class maps")
         self.replace = QCheckBox("Replace what is there")
         self.work = JobView("Map the whole slide")
@@ -83,7 +88,7 @@ class WholeSlideBox(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
-        for widget in (self.depths, self.folder, self.replace, self.work, self.keep):
+        for widget in (self.folder, self.replace, self.work, self.keep):
             layout.addWidget(widget)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -181,10 +186,10 @@ class WholeSlideBox(QWidget):
         return self._grid.showing and self._grid.layers == self._layers
 
     def _wanted(self, slides: SlideBox, classifier: Path, info: ModelInfo) -> _Wanted | None:
-        layer, out = slides.layer, self.folder.path
-        if layer is None or out is None:
+        layer, out, chosen = slides.layer, self.folder.path, self._maps.chosen
+        if layer is None or out is None or chosen is None:
             return None
-        return _Wanted(layer, classifier, info, out, slides.classifier_mpp, self.depths.chosen)
+        return _Wanted(layer, classifier, info, out, slides.classifier_mpp, chosen.depth)
 
     def _found(self, wanted: _Wanted, path: Path | None) -> None:
         """Show what was found; what is shown of another depth goes."""
@@ -202,7 +207,7 @@ class WholeSlideBox(QWidget):
             return
         if found is None:
             later = ", they can be made once this run is over" if self._running else ""
-            self.work.say(f"Depth {self.depths.name}: no maps yet{later}.")
+            self.work.say(f"{self._maps.box.currentText()}: no maps yet{later}.")
         elif found.complete:
             self.work.say(f"Finished: {found.path.name}")
         else:

@@ -10,10 +10,24 @@ if TYPE_CHECKING:
     from napari_wsss.panels.cams_work import Found
     from napari_wsss.settings import PseudoMaskSettings
 
-__all__ = ["FUSED", "JOINT", "certainty_text", "depth_name", "depth_names"]
+__all__ = [
+    "FUSED_NAME",
+    "JOINT_NAME",
+    "SOURCES",
+    "certainty_text",
+    "depth_name",
+    "depth_title",
+]
 
 #: The mean of the maps of all depths, and the map of the head that sees all of them.
-FUSED, JOINT = "all, fused", "joint head, of all depths"
+FUSED_NAME, JOINT_NAME = "All depths, fused", "Joint head, of all depths"
+
+#: What pseudo masks are made from, by the method.
+SOURCES = {
+    "joint": "the joint head",
+    "heads": "the class heads of all depths",
+    "gradcam": "Grad-CAM of all depths",
+}
 
 
 def depth_name(d: int, depths: int) -> str:
@@ -23,13 +37,9 @@ def depth_name(d: int, depths: int) -> str:
     return f"{d + 1}" + {0: " (shallowest)", depths - 1: " (deepest)"}.get(d, "")
 
 
-def depth_names(found: Found) -> list[str]:
-    """Return what the maps of an explanation are called, in their order."""
-    depths = found.explanation.depths
-    if found.joint:
-        return [JOINT]
-    names = [depth_name(d, depths) for d in range(depths)]
-    return [*names, FUSED] if depths > 1 else names
+def depth_title(d: int, depths: int, *, gradcam: bool = False) -> str:
+    """Return "Depth 1 (shallowest)" ... of depth `d`, counted from 0, or that of its Grad-CAM."""
+    return f"{'Grad-CAM, depth' if gradcam else 'Depth'} {depth_name(d, depths)}"
 
 
 def certainty_text(found: Found, settings: PseudoMaskSettings) -> str:

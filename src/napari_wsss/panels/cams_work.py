@@ -44,11 +44,6 @@ class How:
     settings: PseudoMaskSettings
     device: str
 
-    @property
-    def joint(self) -> bool:
-        """Whether the maps are those of the joint head."""
-        return self.settings.method == "joint"
-
 
 @dataclass(frozen=True)
 class Found:
@@ -66,8 +61,8 @@ class Found:
         µm/px of a patch; None if it is not known.
     truth
         (H, W) class indices of the patch's mask; None if it has none.
-    joint
-        Whether the maps are those of the joint head, which has no depths.
+    method
+        How the maps were made, settled for the classifier.
     narrowed
         Whether patches that overlap this one narrow its mask down in the data set.
     """
@@ -77,8 +72,13 @@ class Found:
     place: dict[str, Any] | None = None
     mpp: float | None = None
     truth: NDArray[np.uint8] | None = None
-    joint: bool = False
+    method: str = "auto"
     narrowed: bool = False
+
+    @property
+    def joint(self) -> bool:
+        """Whether the maps are those of the joint head, which has no depths."""
+        return self.method == "joint"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -127,7 +127,7 @@ def _patch(how: How, patches: PatchSet, i: int, *, cancel: CancelToken) -> Job[F
         patches.names[i],
         mpp=patches.mpp,
         truth=truth,
-        joint=how.joint,
+        method=how.settings.method,
         narrowed=bool(patches.labels[i].sum() > 1) and _overlaps(patches).narrows(i),
     )
 
@@ -162,7 +162,7 @@ def region_job(
         inputs = how, corners, mpp, label
         region, explanation = yield from on_slide(slide, _region, *inputs, cancel=cancel)
     place_of = region_options(region, place)
-    return Found(explanation, f"region of {slide.name}", place_of, joint=how.joint)
+    return Found(explanation, f"region of {slide.name}", place_of, method=how.settings.method)
 
 
 def _region(

@@ -11,17 +11,19 @@ import tifffile
 from qtpy.QtCore import Qt
 from typer.testing import CliRunner
 
+from napari_wsss.cams.explanation import FUSED
 from napari_wsss.classes import ClassTable
 from napari_wsss.cli.app import app
 from napari_wsss.inference import map_slide
 from napari_wsss.jobs import Progress
 from napari_wsss.models import ModelInfo, load_classifier
-from napari_wsss.panels.cams_depth import depth_choices
+from napari_wsss.panels.cams_depth import map_choices
 from napari_wsss.settings import EncoderSettings
 from napari_wsss.slides import open_slide
 
 WAIT = 20_000
 HEADED = {"deep_supervision": True}
+JOINT = "Joint head, of all depths"
 
 
 def info_of(**architecture):
@@ -51,9 +53,9 @@ def run(whole, qtbot):
 
 
 def switch(whole, name):
-    at = whole.depths.box.findText(name)
+    at = whole._maps.box.findText(name)
     assert at >= 0
-    whole.depths.box.setCurrentIndex(at)
+    whole._maps.box.setCurrentIndex(at)
 
 
 def evidence(panel, k):
@@ -72,22 +74,22 @@ def files(path):
 @pytest.mark.parametrize(
     ("architecture", "expected"),
     [
-        ({}, ["-1 (shallowest)", "-2", "3 (deepest)*", "-all, fused"]),
-        (HEADED, ["1 (shallowest)", "2", "3 (deepest)", "all, fused*"]),
+        ({}, ["-Depth 1 (shallowest)", "-Depth 2", "Depth 3 (deepest)*", "-All depths, fused"]),
+        (HEADED, ["Depth 1 (shallowest)", "Depth 2", "Depth 3 (deepest)", "All depths, fused*"]),
         (
             {"joint_head": 8},
-            ["-1 (shallowest)", "-2", "3 (deepest)", "joint head, of all depths*"],
+            [f"{JOINT}*", "-Depth 1 (shallowest)", "-Depth 2", "Depth 3 (deepest)"],
         ),
         (
             {"depths": [-2, -1], "joint_head": 8, **HEADED},
-            ["1 (shallowest)", "2 (deepest)", "joint head, of all depths*"],
+            [f"{JOINT}*", "Depth 1 (shallowest)", "Depth 2 (deepest)"],
         ),
-        ({"depths": [-1]}, ["1*"]),
+        ({"depths": [-1]}, ["Depth 1*"]),
     ],
 )
 def test_depths_are_those_whose_maps_one_pass_gives(architecture, expected):
     """``-``: cannot be had; ``*``: the classifier's own."""
-    found = depth_choices(info_of(**architecture))
+    found = map_choices(info_of(**architecture), whole=True)
     marked = [
         f"{'' if c.possible else '-'}{c.name}{'*' if c.depth is None and c.possible else ''}"
         for c in found
@@ -95,30 +97,55 @@ def test_depths_are_those_whose_maps_one_pass_gives(architecture, expected):
     assert marked == expected
 
 
+@pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [
+        ({}, [("Depth 1 (shallowest)", "gradcam", 0), ("All depths, fused", "gradcam", FUSED)]),
+        ({"depths": [-1]}, [("Depth 1", "gradcam", 0), ("Depth 1", "gradcam", 0)]),
+        ({"joint_head": 8}, [(JOINT, "joint", 0), ("All depths, fused", "gradcam", FUSED)]),
+        (
+            HEADED,
+            [("Depth 1 (shallowest)", "heads", 0), ("Grad-CAM, all depths, fused", "gradcam", -1)],
+        ),
+        (
+            {"joint_head": 8, **HEADED},
+            [(JOINT, "joint", 0), ("Grad-CAM, all depths, fused", "gradcam", FUSED)],
+        ),
+    ],
+)
+def test_of_a_patch_all_maps_are_offered(architecture, expected):
+    """The first and the last of them; each once."""
+    found = map_choices(info_of(**architecture))
+    assert all(choice.possible for choice in found)
+    assert [tuple(found[i][:3]) for i in (0, -1)] == expected
+    assert len({(c.method, c.index) for c in found}) == len({c.name for c in found}) == len(found)
+
+
 def test_depths_that_cannot_be_had_say_why(slide, ready, choose):
     choose(ready, 2)
-    depths = ready.whole.depths
-    items = depths.box.model()
-    able = [items.item(i).isEnabled() for i in range(depths.box.count())]
+    maps = ready.maps
+    items = maps.box.model()
+    able = [items.item(i).isEnabled() for i in range(maps.box.count())]
     assert able == [False, False, True, False]
     assert "gradients" in items.item(0).toolTip()
-    assert depths.note.isVisible()
-    assert "Look at a region" in depths.note.text()
-    assert (depths.name, depths.chosen) == ("3 (deepest)", None)
+    assert maps.note.isVisible()
+    assert "Look at a region" in maps.note.text()
+    assert (maps.chosen.name, maps.chosen.depth) == ("Depth 3 (deepest)", None)
     assert ready.whole.work.button.isEnabled() is (ready.whole.folder.path is not None)
 
 
 def test_another_classifier_keeps_the_depth_if_it_can(whole, ready, model, qtbot, tmp_path):
-    depths = whole.depths
-    assert depths.name == "all, fused"
-    assert not depths.note.isVisible()
-    switch(whole, "2")
-    whole.depths.set_info(info_of(depths=[-2, -1], **HEADED))
-    assert depths.chosen == 2
-    whole.depths.set_info(info_of())
-    assert depths.chosen is None
-    whole.depths.set_info(None)
-    assert not depths.box.isEnabled()
+    maps = ready.maps
+    assert maps.chosen.name == "All depths, fused"
+    assert not maps.note.isVisible()
+    switch(whole, "Depth 2")
+    maps.set_info(info_of(depths=[-2, -1], **HEADED), "heads")
+    assert maps.chosen.depth == 2
+    maps.set_info(info_of(), "gradcam")
+    assert maps.chosen.depth is None
+    maps.set_info(None, "")
+    assert maps.chosen is None
+    assert not maps.box.isEnabled()
 
 
 # -- making them -----------------------------------------------------------------------------
@@ -131,7 +158,7 @@ def test_panel_command_line_and_python_give_the_same_bytes(
     tifffile.imwrite(path, pixels, tile=(128, 128), photometric="rgb")
     viewer.open(str(path), plugin="napari-wsss")
     ready.slides.slide_mpp.setValue(0.5)
-    switch(whole, "2")
+    switch(whole, "Depth 2")
     run(whole, qtbot)
     name = "case-maps-depth-2.ome.zarr"
     panel = files(tmp_path / "maps" / name)
@@ -164,7 +191,11 @@ def test_maps_that_exist_are_shown_when_one_switches(
     shutil.copytree(own.path, tmp_path / "maps" / "slide-maps-depth-3.ome.zarr")
 
     viewer.scene.camera.zoom = before = viewer.scene.camera.zoom * 1.5
-    for name, maps in (("1 (shallowest)", first), ("all, fused", own), ("1 (shallowest)", first)):
+    for name, maps in (
+        ("Depth 1 (shallowest)", first),
+        ("All depths, fused", own),
+        ("Depth 1 (shallowest)", first),
+    ):
         switch(whole, name)
         qtbot.waitUntil(
             lambda maps=maps: whole.shown is not None and whole.shown.path == maps.path,
@@ -175,11 +206,11 @@ def test_maps_that_exist_are_shown_when_one_switches(
         qtbot.waitUntil(lambda: "Finished" in whole.work.message.text(), timeout=WAIT)
         assert whole.keep.isVisible()
         assert viewer.scene.camera.zoom == before, "the place one looks at stays"
-    switch(whole, "all, fused")
+    switch(whole, "All depths, fused")
     assert whole.shown.path == own.path, "what was seen before is there in the same moment"
-    for name in ("2", "3 (deepest)"):
+    for name in ("Depth 2", "Depth 3 (deepest)"):
         switch(whole, name)
-        text = f"Depth {name}: no maps yet."
+        text = f"{name}: no maps yet."
         qtbot.waitUntil(lambda text=text: text in whole.work.message.text(), timeout=WAIT)
         assert not ready.grid.showing
         assert slide.visible
@@ -193,7 +224,7 @@ def test_a_run_goes_on_while_one_looks_at_another_depth(
     monkeypatch.setattr("napari_wsss.settings.InferenceSettings.block_side", lambda *_: 512)
     pixels = np.random.default_rng(0).integers(0, 200, (1100, 1100, 3), np.uint8)
     viewer.add_image(pixels, rgb=True, name="big", scale=(1, 1), units=("µm", "µm"))
-    switch(whole, "1 (shallowest)")
+    switch(whole, "Depth 1 (shallowest)")
     run(whole, qtbot)
     first = whole.shown.path
     runner, held = whole.work.runner, []
@@ -206,17 +237,17 @@ def test_a_run_goes_on_while_one_looks_at_another_depth(
 
     looked = threading.Event()
     runner.event.connect(hold, Qt.ConnectionType.DirectConnection)
-    switch(whole, "2")
+    switch(whole, "Depth 2")
     qtbot.waitUntil(lambda: "no maps yet" in whole.work.message.text(), timeout=WAIT)
     whole.work.button.click()
     qtbot.waitUntil(lambda: bool(held) and whole.shown is not None, timeout=WAIT)
     growing = whole.shown.path
     try:
-        switch(whole, "1 (shallowest)")
+        switch(whole, "Depth 1 (shallowest)")
         qtbot.waitUntil(lambda: whole.shown.path == first, timeout=WAIT)
-        switch(whole, "3 (deepest)")
+        switch(whole, "Depth 3 (deepest)")
         qtbot.waitUntil(lambda: "once this run is over" in whole.work.message.text(), timeout=WAIT)
-        switch(whole, "2")
+        switch(whole, "Depth 2")
         assert whole.shown.path == growing
         assert ready.grid.showing
     finally:
@@ -241,13 +272,13 @@ def test_maps_that_were_begun_are_shown_as_such(
             runner.cancel()
 
     runner.event.connect(stop, Qt.ConnectionType.DirectConnection)
-    switch(whole, "3 (deepest)")
+    switch(whole, "Depth 3 (deepest)")
     qtbot.waitUntil(lambda: "no maps yet" in whole.work.message.text(), timeout=WAIT)
     whole.work.button.click()
     qtbot.waitUntil(lambda: bool(stopped) and not runner.running, timeout=WAIT)
-    switch(whole, "2")
+    switch(whole, "Depth 2")
     qtbot.waitUntil(lambda: "no maps yet" in whole.work.message.text(), timeout=WAIT)
-    switch(whole, "3 (deepest)")
+    switch(whole, "Depth 3 (deepest)")
     qtbot.waitUntil(lambda: "not finished" in whole.work.message.text(), timeout=WAIT)
     assert ready.grid.showing
     assert not whole.keep.isVisible()

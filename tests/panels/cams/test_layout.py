@@ -37,7 +37,7 @@ def test_layers_deleted_meanwhile_do_no_harm(viewer, slide, ready, qtbot, show):
     viewer.layers.remove_selected()
     qtbot.waitUntil(lambda: not ready.look.runner.running, timeout=WAIT)
     ready.view.threshold.setValue(0.4)
-    ready.view.depth_box.setCurrentIndex(1)
+    ready.maps.box.setCurrentIndex(1)
     qtbot.wait(200)
     assert ready.look.error.text() == ""
 

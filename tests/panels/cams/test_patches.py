@@ -7,9 +7,11 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 from superqt import QCollapsible
 
-from napari_wsss.cams import PseudoMasks, generate_pseudo_masks
+from napari_wsss.cams import Explainer, PseudoMasks, generate_pseudo_masks
 from napari_wsss.classes import ClassTable
 from napari_wsss.models import Classifier, load_classifier
 from napari_wsss.panels.cams import CamPanel
@@ -110,7 +112,7 @@ def test_the_slider_moves_the_mask_and_nothing_is_computed(
     assert kept[0] == 48 * 48
     assert kept == sorted(kept, reverse=True)
     assert kept[-1] < kept[0]
-    ready.view.depth_box.setCurrentIndex(0)
+    ready.maps.box.setCurrentIndex(0)
     np.testing.assert_array_equal(ready.grid.over(1).data, found.maps[0, 1])
     np.testing.assert_array_equal(mask_layer(ready).data > 0, found.pseudo_mask(0, 1.0) != 255)
 
@@ -144,18 +146,33 @@ def test_the_mask_of_a_patch_is_measured(ready, patches, qtbot, show):
 
 @pytest.fixture
 def joint(viewer, ready, tmp_path, qtbot, make_model):
-    """The panel with a classifier that has a joint head, whose map is chosen."""
-    ready.classifier.path = make_model(tmp_path / "joint.safetensors", joint_head=8)
+    """The panel with a classifier as trained by default: heads at each depth, and a joint one."""
+    path = tmp_path / "joint.safetensors"
+    ready.classifier.path = make_model(path, joint_head=8, deep_supervision=True)
     qtbot.waitUntil(lambda: ready.header.info is not None, timeout=WAIT)
-    ready.masks.form._rows["method"].widget.value = "joint"
     return ready
+
+
+def switch(panel, name):
+    at = panel.maps.box.findText(name)
+    assert at >= 0
+    panel.maps.box.setCurrentIndex(at)
+
+
+def method_shown(panel, qtbot, method):
+    """Wait until maps made by a method are shown."""
+
+    def there():
+        found = panel.explaining.found
+        return found.method == method and not panel.look.runner.running
+
+    qtbot.waitUntil(there, timeout=WAIT)
 
 
 def test_the_map_of_a_joint_head_is_said_to_be_one_of_all_depths(joint, qtbot, show):
     show(joint, qtbot)
     found = joint.explaining.found.explanation
-    box = joint.view.depth_box
-    assert [box.itemText(i) for i in range(box.count())] == ["joint head, of all depths"]
+    assert joint.maps.box.currentText() == "Joint head, of all depths"
     assert [joint.grid.over(i).name for i in (3, 4)] == ["pseudo mask", "certainty"]
     np.testing.assert_allclose(joint.grid.over(4).data, found.agreement)
     text = joint.view.text.text()
@@ -179,18 +196,124 @@ def test_a_patch_of_one_class_has_no_certainty_to_speak_of(joint, qtbot, show):
     assert "certain" not in joint.view.text.text()
 
 
-def test_going_from_the_joint_head_to_depths_and_back(joint, qtbot, show):
+def test_going_from_the_joint_head_to_depths_and_back(
+    joint, patches, qtbot, show, monkeypatch, mask_layer
+):
+    """Every map by one control, without knowing how it is made; none is made twice."""
     show(joint, qtbot)
-    method = joint.masks.form._rows["method"].widget
-    method.value = "gradcam"
-    qtbot.waitUntil(lambda: joint.view.depth_box.count() == 4, timeout=WAIT)
-    assert joint.view.depth_box.currentText() == "all, fused"
-    qtbot.waitUntil(lambda: "All depths agree on" in joint.view.text.text(), timeout=WAIT)
-    assert joint.grid.over(4).name == "depths agree"
+    first = joint.explaining.found
+    assert not joint.maps.note.isVisible()
+    model = load_classifier(joint.classifier.path)
+    for name, method, index in (
+        ("Depth 2", "heads", 1),
+        ("Grad-CAM, depth 1 (shallowest)", "gradcam", 0),
+    ):
+        switch(joint, name)
+        method_shown(joint, qtbot, method)
+        alone = Explainer(model, PseudoMaskSettings(method=method)).explain(
+            patches.read(0), label=patches.labels[0]
+        )
+        np.testing.assert_allclose(joint.grid.over(0).data, alone.maps[index, 0], atol=1e-5)
+        np.testing.assert_allclose(joint.grid.over(4).data, alone.agreement)
+        assert joint.grid.over(4).name == "depths agree"
+        assert "All depths agree on" in joint.view.text.text()
+        assert "pseudo masks of the data set are made from the joint head" in (
+            joint.maps.note.text()
+        )
+        assert joint.maps.note.isVisible()
+    assert joint.masks.settings().method == "auto", "to look is not to choose"
+    monkeypatch.setattr(Classifier, "features", lambda *_: pytest.fail("computed again"))
+    for name, method in (
+        ("All depths, fused", "heads"),
+        ("Grad-CAM, depth 3 (deepest)", "gradcam"),
+        ("Depth 1 (shallowest)", "heads"),
+    ):
+        switch(joint, name)
+        assert joint.explaining.found.method == method
+    np.testing.assert_array_equal(
+        joint.grid.over(1).data, joint.explaining.found.explanation.maps[0, 1]
+    )
     joint.masks.form._rows["certainty"].widget.value = "0.5"
     assert "a share of 0.50 of them agree with the deepest" in joint.view.text.text()
-    method.value = "joint"
-    qtbot.waitUntil(lambda: joint.view.depth_box.count() == 1, timeout=WAIT)
+    switch(joint, "Joint head, of all depths")
+    assert joint.explaining.found is first
+    assert joint.grid.over(4).name == "certainty"
+    np.testing.assert_allclose(joint.grid.over(4).data, first.explanation.agreement)
+
+
+def test_the_map_follows_how_pseudo_masks_are_made(joint, qtbot, show):
+    show(joint, qtbot)
+    method = joint.masks.form._rows["method"].widget
+    for value, name in (
+        ("gradcam", "Grad-CAM, all depths, fused"),
+        ("heads", "All depths, fused"),
+        ("auto", "Joint head, of all depths"),
+    ):
+        method.value = value
+        assert joint.maps.box.currentText() == name
+        assert not joint.maps.note.isVisible()
+        method_shown(joint, qtbot, "joint" if value == "auto" else value)
+
+
+def test_a_method_that_the_classifier_has_nothing_for_is_told(ready, qtbot, show):
+    show(ready, qtbot)
+    method = ready.masks.form._rows["method"].widget
+    for value, reason in (("heads", "at its deepest layer only"), ("joint", "joint head")):
+        method.value = value
+        assert reason in ready.masks.work.message.text()
+        assert not ready.masks.work.button.isEnabled()
+    method.value = "auto"
+    assert ready.masks.work.button.isEnabled()
+    assert ready.look.error.text() == ""
+
+
+def test_the_map_stays_from_patch_to_patch(joint, patches, qtbot, show):
+    show(joint, qtbot)
+    switch(joint, "Depth 1 (shallowest)")
+    joint.patches.forward.click()
+    qtbot.waitUntil(lambda: joint.explaining.found.name == "p2", timeout=WAIT)
+    method_shown(joint, qtbot, "heads")
+    assert joint.maps.box.currentText() == "Depth 1 (shallowest)"
+    np.testing.assert_array_equal(
+        joint.grid.over(0).data, joint.explaining.found.explanation.maps[0, 0]
+    )
+    switch(joint, "Joint head, of all depths")  # of this patch, not of the one before
+    method_shown(joint, qtbot, "joint")
+    assert joint.explaining.found.name == "p2"
+
+
+def test_who_changes_their_mind_meanwhile_sees_what_they_chose_last(joint, qtbot, show):
+    show(joint, qtbot)
+    first = joint.explaining.found
+    switch(joint, "Grad-CAM, depth 2")
+    switch(joint, "Joint head, of all depths")
+    assert joint.explaining.found is first
+    qtbot.waitUntil(lambda: not joint.look.runner.running, timeout=WAIT)
+    qtbot.wait(20)
+    assert joint.explaining.found is first
+    assert joint.look.message.text() == ""
+    for name in ("Depth 1 (shallowest)", "Grad-CAM, depth 1 (shallowest)", "Depth 2"):
+        switch(joint, name)
+    method_shown(joint, qtbot, "heads")
+    np.testing.assert_array_equal(
+        joint.grid.over(2).data, joint.explaining.found.explanation.maps[1, 2]
+    )
+
+
+def test_the_map_is_chosen_by_keyboard(joint, qtbot, show):
+    show(joint, qtbot)
+    box = joint.maps.box
+    assert box.focusPolicy() & Qt.FocusPolicy.TabFocus
+    for key, name in (
+        (Qt.Key.Key_Down, "Depth 1 (shallowest)"),
+        (Qt.Key.Key_End, "Grad-CAM, all depths, fused"),
+        (Qt.Key.Key_Home, "Joint head, of all depths"),
+        (Qt.Key.Key_A, "All depths, fused"),
+        (Qt.Key.Key_Down, "Grad-CAM, depth 1 (shallowest)"),  # over the line between
+    ):
+        QTest.keyClick(box, key)
+        assert box.currentText() == name
+    method_shown(joint, qtbot, "gradcam")
 
 
 def test_the_certainty_that_is_asked_for_is_seen_at_once(
@@ -201,7 +324,7 @@ def test_the_certainty_that_is_asked_for_is_seen_at_once(
     monkeypatch.setattr(Classifier, "features", lambda *_: pytest.fail("computed again"))
     form._rows["certainty"].widget.value = "0.7"
     monkeypatch.undo()
-    asked = PseudoMaskSettings(method="joint", certainty=0.7)
+    asked = PseudoMaskSettings(certainty=0.7)
     assert joint.masks.settings() == asked
     written = generate_pseudo_masks(
         patches, load_classifier(joint.classifier.path), tmp_path / "alone", asked
