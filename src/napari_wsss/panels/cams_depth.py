@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtGui import QStandardItemModel, QWheelEvent
@@ -24,7 +25,8 @@ _WHY = (
 )
 
 
-class MapChoice(NamedTuple):
+@dataclass(frozen=True)
+class MapChoice:
     """One map that a classifier can show.
 
     Attributes
@@ -46,6 +48,11 @@ class MapChoice(NamedTuple):
     index: int
     depth: int | None
     possible: bool = True
+
+    @property
+    def made(self) -> tuple[str, int]:
+        """How it is made, by which it is known again among the maps of another classifier."""
+        return self.method, self.index
 
 
 def map_choices(info: ModelInfo, *, whole: bool = False) -> list[MapChoice]:
@@ -205,7 +212,7 @@ class MapBox(QWidget):
     def _default(self) -> int:
         """Return the place of what was asked for, or of what one expects to see first."""
         able = [i for i, choice in enumerate(self._choices) if choice.possible]
-        asked = [i for i in able if self._choices[i][1:3] == self._asked]
+        asked = [i for i in able if self._choices[i].made == self._asked]
         if self._whole:
             own = [i for i in able if self._choices[i].depth is None]
         else:
@@ -215,7 +222,7 @@ class MapBox(QWidget):
     def _picked(self, _: int) -> None:
         chosen = self.chosen
         if chosen is not None:
-            self._asked = chosen.method, chosen.index
+            self._asked = chosen.made
         self._explain()
         self.changed.emit()
 

@@ -117,8 +117,8 @@ def test_of_a_patch_all_maps_are_offered(architecture, expected):
     """The first and the last of them; each once."""
     found = map_choices(info_of(**architecture))
     assert all(choice.possible for choice in found)
-    assert [tuple(found[i][:3]) for i in (0, -1)] == expected
-    assert len({(c.method, c.index) for c in found}) == len({c.name for c in found}) == len(found)
+    assert [(c.name, *c.made) for c in (found[0], found[-1])] == expected
+    assert len({c.made for c in found}) == len({c.name for c in found}) == len(found)
 
 
 def test_depths_that_cannot_be_had_say_why(slide, ready, choose):
