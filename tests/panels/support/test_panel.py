@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("napari")
 
-from qtpy.QtWidgets import QDockWidget, QLabel, QScrollArea
+from qtpy.QtWidgets import QDockWidget, QLabel, QScrollArea, QTabBar
 
 from napari_wsss.panels.support.panel import Panel
 
@@ -46,6 +46,9 @@ def test_tabs_stand_in_the_order_of_the_work(add_panel, qtbot):
     docks = [dock_of(p) for p in (first, second, third)]
     # Some versions of Qt show a new dock only in the next round of events.
     qtbot.waitUntil(lambda: set(window.tabifiedDockWidgets(docks[0])) == set(docks[1:]))
+    bars = window.findChildren(QTabBar)
+    assert ["A", "B", "C"] in [[bar.tabText(i) for i in range(bar.count())] for bar in bars]
+    assert all(not dock.isHidden() for dock in docks)
 
 
 def test_closing_the_viewer_ends_every_panel_once(add_panel, viewer):
