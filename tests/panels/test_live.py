@@ -11,7 +11,7 @@ from napari.layers import Image
 
 from napari_wsss.classes import ClassTable
 from napari_wsss.inference.result import write_run
-from napari_wsss.panels.support.live import LiveResult, Place, ViewCentre
+from napari_wsss.panels.support.live import LiveResult, Place, ViewCentre, warm_up
 from napari_wsss.slides import create_labels, create_pyramid, open_pyramid
 
 CLASSES = ClassTable.from_names(["gland", "rest"], colors=["#ff0000", "#0000ff"])
@@ -147,3 +147,14 @@ def test_the_centre_of_the_view_in_pixels_of_the_slide(viewer):
     centre.disconnect()
     viewer.scene.camera.center = (0, 0, 0)
     assert centre.yx != pytest.approx((-40, -80))
+
+
+def test_what_napari_computes_once_is_computed_before_the_first_result():
+    dash_atlas = pytest.importorskip("vispy.visuals.line.dash_atlas")
+    dash_atlas._make_pattern.cache_clear()
+    warm_up.cache_clear()
+    warm_up()
+    made = dash_atlas._make_pattern.cache_info().misses
+    assert made > 0
+    dash_atlas.DashAtlas()
+    assert dash_atlas._make_pattern.cache_info().misses == made

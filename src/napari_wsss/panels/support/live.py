@@ -8,6 +8,7 @@ made by the run itself.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,13 +18,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_wsss.classes import ClassTable
 from napari_wsss.panels.support.layers import METADATA, labels_layer, map_layer
 
 if TYPE_CHECKING:
     import napari
     from napari.layers import Image, Layer
-
-    from napari_wsss.classes import ClassTable
 
 __all__ = ["LiveResult", "Place", "ViewCentre", "warm_up"]
 
@@ -273,7 +273,7 @@ class LiveResult:
 
 @functools.cache
 def warm_up() -> None:
-    """Load what shows a result, and let napari compile how it colours labels.
+    """Load what shows a result, and compute what napari computes once for layers of labels.
 
     Call it in a thread, where it stalls nothing: the first layer of labels in a process
     otherwise takes three seconds of the viewer's time.
@@ -283,7 +283,15 @@ def warm_up() -> None:
     import napari_wsss.inference.status
     import napari_wsss.slides  # noqa: F401
 
-    Labels(np.zeros((1, 1), np.uint8), colormap={None: _CLEAR, 1: (1.0, 0.0, 0.0, 1.0)})
+    classes = ClassTable.from_names(["a", "b"])
+    data, options, _ = labels_layer([np.zeros((1, 1), np.uint8)], "", None, classes)
+    Labels(data, **options)
+    with contextlib.suppress(ImportError):
+        # The patterns of dashed lines, which it makes for the outline of a polygon to come; kept
+        # by vispy once they are made.
+        from vispy.visuals.line.dash_atlas import DashAtlas
+
+        DashAtlas()
 
 
 class _Levels:
