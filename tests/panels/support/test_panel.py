@@ -51,6 +51,23 @@ def test_tabs_stand_in_the_order_of_the_work(add_panel, qtbot):
     assert all(not dock.isHidden() for dock in docks)
 
 
+@pytest.mark.parametrize("order", ["ABCD", "DCBA", "BDAC"])
+def test_panels_that_are_opened_in_one_go_are_all_there(viewer, qtbot, order):
+    """Some are not shown yet when the next one comes."""
+    panels = {}
+    for name in order:
+        panel = panels[name] = panel_class(name, "ABCD".index(name))(viewer)
+        viewer.window.add_dock_widget(panel, name=name, area="right")
+    qtbot.wait(50)  # each comes to the front when it is first shown
+    window = panel.window()
+    for panel in panels.values():
+        dock_of(panel).raise_()
+        qtbot.waitUntil(lambda panel=panel: panel.said[-1:] == ["shown"] and panel.isVisible())
+        assert [p.said[-1:] for p in panels.values()].count(["shown"]) == 1
+    bars = window.findChildren(QTabBar)
+    assert list("ABCD") in [[bar.tabText(i) for i in range(bar.count())] for bar in bars]
+
+
 def test_closing_the_viewer_ends_every_panel_once(add_panel, viewer):
     panels = [add_panel(panel_class(n, i)) for i, n in enumerate("AB")]
     viewer.close()

@@ -237,16 +237,15 @@ def _tabify(window: QMainWindow) -> None:
     if len(ordered) < 2 or together >= set(ordered[1:]):
         return
     first = len(list(itertools.takewhile(lambda dock: dock in together, ordered[1:])))
-    later = ordered[first + 1 :]
-    hidden = [dock.isHidden() for dock in later]
-    for dock in later:
-        # A dock that has tabs beside it stays where it is since Qt 6.12, wherever it is put.
-        if window.tabifiedDockWidgets(dock):
-            window.removeDockWidget(dock)
+    # A dock that has tabs beside it stays where it is since Qt 6.12, wherever it is put.
+    taken = [dock for dock in ordered[first + 1 :] if window.tabifiedDockWidgets(dock)]
+    shown = [dock for dock in taken if not dock.isHidden()]
+    for dock in taken:
+        window.removeDockWidget(dock)
     for left, right in itertools.pairwise(ordered[first:]):
         window.tabifyDockWidget(left, right)
-    for dock, was_hidden in zip(later, hidden, strict=True):
-        dock.setVisible(not was_hidden)
+    for dock in shown:
+        dock.show()
     # Beside the docks: below them, the names would be cut to their first letters.
     area = window.dockWidgetArea(ordered[0])
     if area in _TABS_BESIDE:
