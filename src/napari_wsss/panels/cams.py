@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel
 
 from napari_wsss.errors import SettingsError
@@ -23,6 +22,7 @@ from napari_wsss.panels.cams_whole import WholeSlideBox
 from napari_wsss.panels.cams_work import Found, How, patch_job, region_job
 from napari_wsss.panels.support import helper
 from napari_wsss.panels.support.choosers import PathField
+from napari_wsss.panels.support.later import soon
 from napari_wsss.panels.support.layer_slide import layer_mpp
 from napari_wsss.panels.support.live import Place
 from napari_wsss.panels.support.panel import Panel
@@ -274,7 +274,7 @@ class CamPanel(Panel):
         self._refresh()
         if self.kind.currentIndex() == _REGION:
             # Once napari is done with the mouse button.
-            QTimer.singleShot(0, self.explaining.explain)
+            soon(self.explaining, self.explaining.explain)
 
     def _label_changed(self) -> None:
         self._label_given = True

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Shapes
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
+
+from napari_wsss.panels.support.later import soon
 
 if TYPE_CHECKING:
     import napari
@@ -74,7 +76,7 @@ class RegionPicker(QObject):
     def _edited(self, event: Any) -> None:
         if str(getattr(event.action, "value", event.action)) in ("added", "changed"):
             # Once napari is done with the mouse button.
-            QTimer.singleShot(0, self._take)
+            soon(self, self._take)
 
     def _take(self) -> None:
         if self._shapes is None or self._result is None or not self._shapes.nshapes:

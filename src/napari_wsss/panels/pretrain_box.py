@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QFormLayout,
     QLabel,
@@ -23,6 +23,7 @@ from napari_wsss.panels.pretrain_work import pretrain_beside
 from napari_wsss.panels.support.choosers import PathField
 from napari_wsss.panels.support.forms import SettingsForm
 from napari_wsss.panels.support.job_view import JobView
+from napari_wsss.panels.support.later import soon
 from napari_wsss.panels.support.layer_slide import layer_mpp, may_be_slide, slide_of, slide_problem
 from napari_wsss.panels.support.preferences import preferences
 from napari_wsss.settings import EncoderSettings, PretrainSettings
@@ -285,7 +286,7 @@ class PretrainBox(QWidget):
                 "Discard that run and begin anew?"
             )
             # Once the failed job is over.
-            QTimer.singleShot(0, lambda: self._run(True) if self.ask(question) else None)
+            soon(self, lambda: self._run(True) if self.ask(question) else None)
 
     def ask(self, question: str) -> bool:
         """Ask the user; a method of its own, so that it can be answered by others."""

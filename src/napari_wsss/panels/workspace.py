@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QMainWindow
+
+from napari_wsss.panels.support.later import soon
 
 if TYPE_CHECKING:
     import napari
@@ -45,4 +47,4 @@ def open_panels(viewer: napari.viewer.Viewer) -> None:
     if isinstance(window, QMainWindow):
         window.resizeDocks(docks[:1], [_WIDTH_PX], Qt.Orientation.Horizontal)
     # Each comes to the front when it is first shown, as soon as Qt has laid it out.
-    QTimer.singleShot(0, docks[0].raise_)
+    soon(docks[0], docks[0].raise_)

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_wsss.errors import WsssError
 from napari_wsss.jobs import CancelToken, Event, Job, Log, Progress
+from napari_wsss.panels.support.later import soon
 from napari_wsss.panels.support.work import JobRunner
 
 __all__ = ["JobView", "left_text"]
@@ -139,7 +140,7 @@ class JobView(QWidget):
         self.bar.setVisible(False)
         self._update()
         # Panels set what is missing anew when a job changed the state; let them go first.
-        QTimer.singleShot(0, self._update)
+        soon(self, self._update)
 
     def _update(self) -> None:
         running = self.runner.running

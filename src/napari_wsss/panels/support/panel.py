@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsss.panels.support.fold import folding
+from napari_wsss.panels.support.later import soon
 from napari_wsss.panels.support.opengl_context import guard_removals
 from napari_wsss.panels.support.state import state_of
 
@@ -157,7 +158,7 @@ class Panel(QWidget):
         # Tabs that are covered stay visible for Qt; only their docks are told.
         dock.visibilityChanged.connect(self._set_front)
         _tabify(window)
-        QTimer.singleShot(0, self._raise)
+        soon(self, self._raise)
 
     def _raise(self) -> None:
         """Bring the dock to the front, if it is still there: a viewer may close meanwhile."""
