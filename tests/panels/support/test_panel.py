@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 pytest.importorskip("napari")
@@ -66,6 +68,17 @@ def test_panels_that_are_opened_in_one_go_are_all_there(viewer, qtbot, order):
         assert [p.said[-1:] for p in panels.values()].count(["shown"]) == 1
     bars = window.findChildren(QTabBar)
     assert list("ABCD") in [[bar.tabText(i) for i in range(bar.count())] for bar in bars]
+
+
+def test_docks_that_were_moved_stay(viewer, qtbot):
+    """Also where nothing in Python refers to them, as with PyQt6 that would end them."""
+    for name in "BCA":
+        panel = panel_class(name, "ABC".index(name))(viewer)
+        viewer.window.add_dock_widget(panel, name=name, area="right")
+        qtbot.wait(20)
+    del panel
+    gc.collect()
+    assert sorted(viewer.window.dock_widgets) == ["A", "B", "C"]
 
 
 def test_closing_the_viewer_ends_every_panel_once(add_panel, viewer):

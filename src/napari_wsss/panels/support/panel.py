@@ -243,11 +243,14 @@ def _tabify(window: QMainWindow) -> None:
     shown = [dock for dock in taken if not dock.isHidden()]
     for dock in taken:
         window.removeDockWidget(dock)
+    area = window.dockWidgetArea(ordered[0])
     for left, right in itertools.pairwise(ordered[first:]):
+        if right in taken:
+            # Or it would be Python's, with PyQt6, and end when nothing refers to it there.
+            window.addDockWidget(area, right)
         window.tabifyDockWidget(left, right)
     for dock in shown:
         dock.show()
     # Beside the docks: below them, the names would be cut to their first letters.
-    area = window.dockWidgetArea(ordered[0])
     if area in _TABS_BESIDE:
         window.setTabPosition(area, _TABS_BESIDE[area])
