@@ -164,16 +164,19 @@ def _train(
     steps = settings.steps_per_epoch or -(-len(train) // settings.batch_size)
     count = f"{len(train)} patches" + ("" if held is None else f", {len(held)} held out")
     yield Log(f"Training the classifier on {count}")
-    held_loader = None if held is None else PatchLoader(held)
+    validate = temperature = None
+    if held is not None:
+        validate = partial(_held_out_scores, PatchLoader(held), settings.precision)
+        temperature = partial(held_out_temperature, held)
     phase = Phase(
         "Classifier",
         _Batches(loader, settings, steps, mosaics, group),
         steps,
         partial(_loss, settings),
-        partial(_held_out_scores, held_loader, settings.precision),
+        validate,
         "map" if settings.choose_by == "labels" else "",
         settings.patience,
-        temperature=None if held is None else partial(held_out_temperature, held),
+        temperature=temperature,
     )
     return (
         yield from fit(
@@ -259,11 +262,9 @@ def _loss(
 
 
 def _held_out_scores(
-    loader: PatchLoader | None, precision: str, model: Classifier, device: torch.device
+    loader: PatchLoader, precision: str, model: Classifier, device: torch.device
 ) -> Validation:
-    """Return how well the classes of held-out patches are named; nothing without any."""
-    if loader is None:
-        return Validation({})
+    """Return how well the classes of held-out patches are named."""
     held = loader.patches
     probabilities = predict_labels(model, loader, device, precision)
     found = multilabel_scores(held.labels, probabilities, held.classes.names)

@@ -194,7 +194,8 @@ class _Training(Generic[M]):
         found = Validation({})
         if self.group.first:
             with interrupting(self.judged, self.cancel.raise_if_cancelled):
-                found = self.phase.validate(self.judged, self.device)
+                if self.phase.validate is not None:
+                    found = self.phase.validate(self.judged, self.device)
             metrics.update(found.metrics)
             metrics["seconds"] = time.perf_counter() - began
         return found, self.group.from_first(metrics)

@@ -52,7 +52,7 @@ class Phase:
     loss
         (model, images 0..1, batch on the device, epoch, generator) -> scalar.
     validate
-        (model, device) -> what held-out patches say.
+        (model, device) -> what held-out patches say; None if nothing is held out.
     score
         Name of the metric that chooses the epoch.
     patience
@@ -69,7 +69,7 @@ class Phase:
     batches: Callable[[int], Iterable[Batch]]
     steps: int
     loss: Callable[[Any, Batch, int, torch.Generator], Tensor]
-    validate: Callable[[Any, torch.device], Validation]
+    validate: Callable[[Any, torch.device], Validation] | None
     score: str
     patience: int | None = None
     save: Callable[[Any, Path], object] = _write_model

@@ -192,16 +192,19 @@ def _train(
     count = f"{len(train)} patches" + ("" if held is None else f", {len(held)} held out")
     count += f", and {len(tiles)} unlabelled tiles" if tiles else ""
     yield Log(f"Training the segmenter from {targets.supervision} on {count}")
-    held_loader = None if held is None else PatchLoader(held, targets)
+    validate = temperature = None
+    if held is not None:
+        validate = partial(_held_out_scores, PatchLoader(held, targets), settings.precision)
+        temperature = partial(held_out_temperature, held)
     phase = Phase(
         f"Segmenter ({targets.supervision})",
         _Batches(loader, train, settings, steps, group),
         steps,
         partial(_loss, goal, settings, with_known),
-        partial(_held_out_scores, held_loader, settings.precision),
+        validate,
         {"targets": "target_miou", "labels": "label_f1", "last": ""}[settings.choose_by],
         teacher=teacher,
-        temperature=None if held is None else partial(held_out_temperature, held),
+        temperature=temperature,
     )
     return (
         yield from fit(
@@ -274,11 +277,9 @@ def _loss(
 
 
 def _held_out_scores(
-    loader: PatchLoader | None, precision: str, model: Segmenter, device: torch.device
+    loader: PatchLoader, precision: str, model: Segmenter, device: torch.device
 ) -> Validation:
-    """Return how held-out patches are segmented; nothing without any."""
-    if loader is None:
-        return Validation({})
+    """Return how held-out patches are segmented."""
     return segment_held_out(model, loader, device, precision)
 
 
