@@ -14,8 +14,8 @@ __all__ = ["PLAN", "ROWS", "SETS", "DataSet", "Row"]
 #: Patches, and the training budget of each phase: the same for every row.
 SIZE_PX, MIN_SHARE = 112, 0.05
 PLAN: Mapping[str, Any] = {
-    "epochs": 8,
-    "steps_per_epoch": 20,
+    "epochs": 12,
+    "steps_per_epoch": 25,
     "validation_most": 128,
     "precision": "fp32",
 }
@@ -49,7 +49,7 @@ SETS: Mapping[str, DataSet] = {
         56,
     ),
     "glas": DataSet(
-        "glas/images", "glas/masks", ClassTable.from_names(["gland", "rest"], [255, 0]), 112
+        "glas/images", "glas/masks", ClassTable.from_names(["gland", "rest"], [255, 0]), 56
     ),
 }
 

@@ -27,6 +27,7 @@ from napari_wsss.models.device import autocast, choose_device, describe_device
 from napari_wsss.models.interrupt import interrupting
 from napari_wsss.settings import ClassifierSettings, PretrainSettings, SegmenterSettings
 from napari_wsss.training.batches import Batch
+from napari_wsss.training.dilated import with_quick_dilation, without_quick_dilation
 from napari_wsss.training.group import Group
 from napari_wsss.training.optim import factor, make_optimiser, set_training_mode
 from napari_wsss.training.phase import Phase, Validation
@@ -133,6 +134,8 @@ class _Training(Generic[M]):
         self.phase, self.settings = phase, settings
         self.device, self.group, self.cancel = device, group, cancel
         self.model = model.to(device).to(memory_format=torch.channels_last)
+        if device.type == "cpu":
+            with_quick_dilation(self.model)
         self.trained: nn.Module = self.model  # `begin` wraps it, where several processes train
         self.optimiser = make_optimiser(self.model, settings.optimiser)
         if phase.teacher is not None:
@@ -216,6 +219,7 @@ class _Training(Generic[M]):
         """Return the model with the weights that were kept, and what is known of them."""
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
+        without_quick_dilation(self.model)
         kept = next((h for h in reversed(self.history) if h["best"]), {})
         kept_metrics = {k: v for k, v in kept.items() if k not in ("best", "seconds")}
         self.model.eval()
