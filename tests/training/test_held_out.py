@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from napari_wsss.errors import CancelledError
 from napari_wsss.jobs import CancelToken, EpochEnd, Examples, run_job
 from napari_wsss.models import load_segmenter
 from napari_wsss.training import TrueMasks, segmenter_job, train_segmenter
+from napari_wsss.training.batches import PatchLoader
 from napari_wsss.training.held_out import EXAMPLE_PX, EXAMPLES, chosen_examples, segment_held_out
 
 
@@ -36,6 +38,26 @@ def test_the_iou_of_every_class_is_a_metric(patches, tmp_path, segmenter_setting
     per_class = [metrics[f"target_iou {name}"] for name in patches.classes.names]
     assert metrics["target_miou"] == pytest.approx(np.mean(per_class))
     assert "target_iou dots" in load_segmenter(out).info.metrics
+
+
+def test_a_class_that_no_held_out_patch_has_chooses_no_epoch(patches):
+    """Else the best epoch would be one that never finds a rare class."""
+
+    class Halves(torch.nn.Module):
+        classes = patches.classes
+
+        def forward(self, images):
+            logits = torch.zeros(len(images), 2, *images.shape[-2:])
+            logits[:, 0, : images.shape[-2] // 2] = 1
+            logits[:, 1, images.shape[-2] // 2 :] = 1
+            return logits, logits.mean((2, 3))
+
+    held = patches.subset(np.flatnonzero(~patches.labels[:, 1]))
+    assert held.labels[:, 0].all()
+    loader = PatchLoader(held, TrueMasks(held))
+    found = segment_held_out(Halves(), loader, torch.device("cpu"), "fp32").metrics
+    assert found["target_iou dots"] == found["target_miou"] == 0.5
+    assert found["target_iou lines"] == 0
 
 
 def test_examples_have_the_size_of_their_patch(make_patches, tmp_path, segmenter_settings, events):

@@ -3,7 +3,8 @@
 ``depth-1/`` ... ``depth-D/`` (shallow to deep) hold class indices as palette images in the
 classes' colours, 255 where a pixel is no class; ``agreement/`` holds how certain each pixel is,
 times 255: the share of depths that agree with the deepest, or the joint head's probability;
-``classes.toml`` describes the values;
+``classes.toml`` describes the values; ``encoder.safetensors`` is the encoder of the classifier
+that made them, for a segmenter to begin with;
 ``pseudo_masks.json`` says how they were made and whether they are complete.
 """
 
@@ -25,9 +26,10 @@ from napari_wsss.classes import IGNORE, ClassTable
 from napari_wsss.errors import DataError
 from napari_wsss.files import write_atomic
 
-__all__ = ["GLASS_IS_CERTAIN", "RECORD", "PseudoMaskWriter", "PseudoMasks"]
+__all__ = ["ENCODER", "GLASS_IS_CERTAIN", "RECORD", "PseudoMaskWriter", "PseudoMasks"]
 
 RECORD = "pseudo_masks.json"
+ENCODER = "encoder.safetensors"
 #: In the record: glass is stored as certain, which earlier versions did not do.
 GLASS_IS_CERTAIN = "glass_is_certain"
 
@@ -77,6 +79,18 @@ class PseudoMasks:
     def fingerprint(self) -> str:
         """Digest of what the masks were made from."""
         return str(self.record["fingerprint"])
+
+    @property
+    def encoder_weights(self) -> Path | None:
+        """Weights of the classifier's encoder; None in folders of versions without them."""
+        path = self.folder / ENCODER
+        return path if path.is_file() else None
+
+    @property
+    def encoder_name(self) -> str | None:
+        """The name of the classifier's encoder, None if the record does not say it."""
+        name = self.record.get("classifier", {}).get("encoder", {}).get("name")
+        return None if name is None else str(name)
 
     def targets(self, name: str) -> NDArray[np.uint8]:
         """Return (D, H, W) class indices of the patch called `name`, shallow to deep.
