@@ -183,8 +183,9 @@ def main() -> None:
         runner, epochs = JobRunner(), []
         runner.event.connect(lambda e: epochs.append(e) if isinstance(e, EpochEnd) else None)
         runner.failed.connect(print)
+        training = training_of(folder)  # which writes its patches
         heart.start()
-        runner.start("Train", training_of(folder))
+        runner.start("Train", training)
         rest(arguments.train_seconds)
         began = time.perf_counter()
         runner.cancel()
