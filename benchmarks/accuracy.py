@@ -105,7 +105,7 @@ class Bench:
         """Train and measure a row unless that is done."""
         row, place = ROWS[key], f"{self.name}/{self.fold}/{self.seed}/{key}"
         patches = flipped(self.patches(), row.flipped, self.seed)
-        stages = Stages(self.out / self.name, patches, row, self.seed)
+        stages = Stages(self.out / self.name, patches, row, self.set, self.seed)
         made = stages.made()
         mark = stages.mark()
         if results.get(place, mark) is not None:
@@ -136,7 +136,7 @@ class Bench:
             truth = self.set.classes.to_indices(read_mask(self.set, self.test or self.data, path_))
             masks: dict[str, NDArray[Any]] = {"truth": truth}
             for key in ("cam", "mlps", "default", "full"):
-                stages = Stages(self.out / self.name, patches, ROWS[key], self.seed)
+                stages = Stages(self.out / self.name, patches, ROWS[key], self.set, self.seed)
                 made = stages.made()
                 if not all((stages.folder(stage) / "seconds.json").exists() for stage in made):
                     continue
@@ -256,12 +256,12 @@ class Stages:
         Folder of the set.
     patches
         The training patches, with masks.
-    row, seed
-        What is trained.
+    row, data, seed
+        What is trained, with the budget of which set.
     """
 
-    def __init__(self, root: Path, patches: PatchSet, row: Row, seed: int):
-        self.root = root / "stages"
+    def __init__(self, root: Path, patches: PatchSet, row: Row, data: DataSet, seed: int):
+        self.root, self.data = root / "stages", data
         self.patches, self.row, self.seed = patches, row, seed
         self.unmasked = replace(patches, masks=None)  # so that no weak row can look
         rng = np.random.default_rng(seed)
@@ -270,7 +270,7 @@ class Stages:
 
     def made(self) -> list[Stage]:
         """Return the stages of the row, each made from the one before."""
-        settings, first = self.row.settings(self.seed), self.patches.fingerprint
+        settings, first = self.row.settings(self.data, self.seed), self.patches.fingerprint
         if self.row.targets == "true masks":
             return [Stage("segmenter", settings.segmenter, (first, "true masks"))]
         besides = [f"{self.row.true_masks} true masks"] if self.row.true_masks else []

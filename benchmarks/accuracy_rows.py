@@ -11,11 +11,9 @@ from napari_wsss.recipes import Recipe, recipe
 
 __all__ = ["PLAN", "ROWS", "SETS", "DataSet", "Row"]
 
-#: Patches, and the training budget of each phase: the same for every row.
+#: Patches, and what is the same on every row; so is the budget of a set.
 SIZE_PX, MIN_SHARE = 112, 0.05
 PLAN: Mapping[str, Any] = {
-    "epochs": 12,
-    "steps_per_epoch": 25,
     "validation_most": 128,
     "precision": "fp32",
 }
@@ -33,12 +31,21 @@ class DataSet:
         With the masks' values.
     stride_px
         Step between training patches.
+    epochs, steps_per_epoch
+        Training budget of each phase, the same for every row.
     """
 
     images: str
     masks: str
     classes: ClassTable
     stride_px: int
+    epochs: int
+    steps_per_epoch: int
+
+    @property
+    def budget(self) -> dict[str, int]:
+        """The training budget as the settings take it."""
+        return {"epochs": self.epochs, "steps_per_epoch": self.steps_per_epoch}
 
 
 SETS: Mapping[str, DataSet] = {
@@ -47,9 +54,16 @@ SETS: Mapping[str, DataSet] = {
         "wsss4luad/images_and_masks/mask",
         ClassTable.from_names(["tumour", "stroma", "normal"], [0, 1, 2], ignore=[3]),
         56,
+        8,
+        20,
     ),
     "glas": DataSet(
-        "glas/images", "glas/masks", ClassTable.from_names(["gland", "rest"], [255, 0]), 56
+        "glas/images",
+        "glas/masks",
+        ClassTable.from_names(["gland", "rest"], [255, 0]),
+        56,
+        12,
+        25,
     ),
 }
 
@@ -95,13 +109,14 @@ class Row:
     gate: bool = True
     flips: bool = False
 
-    def settings(self, seed: int) -> Recipe:
-        """Return the settings of all stages for one seed and the common budget."""
+    def settings(self, data: DataSet, seed: int) -> Recipe:
+        """Return the settings of all stages for one seed and the budget of a set."""
         base = recipe(self.base)
+        common = {**PLAN, **data.budget, "seed": seed}
         return base.changed(
-            classifier=base.classifier.changed(**self.classifier, **PLAN, seed=seed),
+            classifier=base.classifier.changed(**self.classifier, **common),
             pseudo_masks=base.pseudo_masks.changed(**self.pseudo_masks),
-            segmenter=base.segmenter.changed(**self.segmenter, **PLAN, seed=seed),
+            segmenter=base.segmenter.changed(**self.segmenter, **common),
         )
 
 
@@ -122,6 +137,11 @@ ROWS: Mapping[str, Row] = {
     "mlps": Row("recipe `mlps`"),
     "default": Row("recipe `default`", base="default"),
     # What could be part of it.
+    "default-warm": Row(
+        "default, begun with the classifier's encoder",
+        base="default",
+        segmenter={"start_from": "classifier"},
+    ),
     "default-flips": Row(
         "default + flips and scales for pseudo masks",
         base="default",

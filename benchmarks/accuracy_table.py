@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accuracy_rows import PLAN, ROWS, SETS
+from accuracy_rows import ROWS, SETS
 from filelock import FileLock
 from numpy.typing import NDArray
 
@@ -105,11 +105,18 @@ def render(results: Results) -> str:
         lines += _mask_rows(results, name)
     lines += [
         "",
-        f"{PLAN['epochs']} epochs of {PLAN['steps_per_epoch']} steps of 16 patches in each phase; "
+        f"{_budgets()}, of 16 patches, in each phase; "
         f"Python {platform.python_version()}, torch {torch.__version__}.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _budgets() -> str:
+    return "; ".join(
+        f"{name}: {data.epochs} epochs of {data.steps_per_epoch} steps"
+        for name, data in SETS.items()
+    )
 
 
 _HEAD = (

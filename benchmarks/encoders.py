@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from accuracy import Bench, Stages
-from accuracy_rows import PLAN, SETS, SIZE_PX, Row
+from accuracy_rows import SETS, SIZE_PX, Row
 
 from napari_wsss.errors import WsssError
 from napari_wsss.evaluation import ConfusionMatrix, scores
@@ -107,7 +107,7 @@ def main() -> None:
 
 def run(bench: Bench, row: Row) -> dict[str, Any]:
     """Train one arm and return what it reaches."""
-    stages = Stages(bench.out / bench.name, bench.patches(), row, bench.seed)
+    stages = Stages(bench.out / bench.name, bench.patches(), row, bench.set, bench.seed)
     found: Any = None
     seconds, of_labels = 0.0, None
     for stage in stages.made():
@@ -125,7 +125,7 @@ def run(bench: Bench, row: Row) -> dict[str, Any]:
 
 def untrained(row: Row) -> Segmenter:
     """Return the segmenter of an arm with random weights, for three classes."""
-    settings = row.settings(0).segmenter
+    settings = row.settings(SETS["wsss4luad"], 0).segmenter
     encoder = settings.encoder.changed(weights="random").resolved(SIZE_PX)
     return Segmenter(
         ModelInfo(
@@ -201,7 +201,7 @@ def render(results: Mapping[str, Any]) -> str:
     runs = sorted({place.rsplit("/", 1)[0] for place in results if place.count("/") > 1})
     lines += [
         "",
-        f"{PLAN['epochs']} epochs of {PLAN['steps_per_epoch']} steps in each phase; set, fold and "
+        "Steps as in the accuracy benchmark; set, fold and "
         f"seed: {', '.join(runs) or 'none'}; Python {platform.python_version()}, torch "
         f"{torch.__version__}.",
         "",

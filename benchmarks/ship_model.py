@@ -79,7 +79,7 @@ def main() -> None:
         measured = from_accuracy(args.accuracy)
     else:
         measured = measure(folds, args.data, args.work, args.seed)
-    ship(model, measured, args.out, PLAN)
+    ship(model, measured, args.out, DATA.budget)
 
 
 def from_accuracy(file: Path, row: str = "default") -> dict:
@@ -142,7 +142,7 @@ def trained(images: Sequence[Path], data: Path, work: Path, seed: int, **changes
         return load_segmenter(final)
     patches = cut(images, data, work / "patches")
     settings = recipe("default")
-    plan = {**PLAN, "seed": seed, **changes}
+    plan = {**PLAN, **DATA.budget, "seed": seed, **changes}
     first = work / "classifier.safetensors"
     if first.exists():
         classifier = wsss.load_classifier(first)

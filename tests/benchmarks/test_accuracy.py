@@ -15,15 +15,16 @@ from napari_wsss.patches import load_patches
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 accuracy = pytest.importorskip("accuracy")
-from accuracy_rows import PLAN, ROWS, DataSet  # noqa: E402
+from accuracy_rows import ROWS, SETS, DataSet  # noqa: E402
 from accuracy_table import Results, put_into, render  # noqa: E402
 
 
+@pytest.mark.parametrize("data", SETS.values(), ids=list(SETS))
 @pytest.mark.parametrize("row", ROWS)
-def test_every_row_is_valid_and_has_the_common_budget(row):
-    found = ROWS[row].settings(seed=3)
+def test_every_row_is_valid_and_has_the_budget_of_the_set(row, data):
+    found = ROWS[row].settings(data, seed=3)
     for phase in (found.classifier, found.segmenter):
-        assert (phase.epochs, phase.steps_per_epoch) == (PLAN["epochs"], PLAN["steps_per_epoch"])
+        assert (phase.epochs, phase.steps_per_epoch) == (data.epochs, data.steps_per_epoch)
         assert phase.seed == 3
 
 
@@ -41,7 +42,7 @@ def data(tmp_path):
         )
         Image.fromarray(mask).save(tmp_path / f"masks/{i}.png")
     classes = ClassTable.from_names(["often", "rare"], [0, 1])
-    return DataSet("images", "masks", classes, 24), tmp_path
+    return DataSet("images", "masks", classes, 24, 2, 2), tmp_path
 
 
 def test_folds_hold_every_image_once_and_the_rare_class_each(data):
@@ -72,11 +73,13 @@ def test_a_measurement_is_known_by_what_differs_from_the_defaults(tmp_path):
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     patches = load_patches(tmp_path / "labels.csv")
     keys = ("mlps", "mlps-no-gate", "mlps-flips", "gce", "full", "true-1", "cam")
-    marks = [accuracy.Stages(tmp_path / "out", patches, ROWS[key], 0).mark() for key in keys]
+    glas = SETS["glas"]
+    out = tmp_path / "out"
+    marks = [accuracy.Stages(out, patches, ROWS[key], glas, 0).mark() for key in keys]
     assert len(set(marks)) == len(keys)
-    again = accuracy.Stages(tmp_path / "elsewhere", patches, ROWS["mlps"], 0)
+    again = accuracy.Stages(tmp_path / "elsewhere", patches, ROWS["mlps"], glas, 0)
     assert again.mark() == marks[0]
-    assert accuracy.Stages(tmp_path / "out", patches, ROWS["mlps"], 1).mark() != marks[0]
+    assert accuracy.Stages(out, patches, ROWS["mlps"], glas, 1).mark() != marks[0]
 
 
 def test_flipped_labels_leave_every_patch_one(tmp_path):

@@ -118,10 +118,11 @@ class SegmenterSettings(TrainingSettings):
         description="Channels of the decoder's widest layer; 'auto' takes 64 for 'unet' and 256, "
         "as published, for 'deeplabv3plus'.",
     )
-    start_from: Literal["classifier", "encoder"] = Field(
-        "classifier",
-        description="What the encoder begins with: the weights of the classifier that made the "
-        "pseudo masks, where it is the same network, or those that 'encoder.weights' names.",
+    start_from: Literal["encoder", "classifier"] = Field(
+        "encoder",
+        description="What the encoder begins with: the weights that 'encoder.weights' names, or "
+        "those of the classifier that made the pseudo masks, where it is the same network. The "
+        "latter learns more of many images, and too much of a few dozen.",
     )
     depth_weights: tuple[float, ...] = Field(
         (0.2, 0.2, 0.6),
