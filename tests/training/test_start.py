@@ -1,4 +1,4 @@
-"""The segmenter begins with the encoder of the classifier before it."""
+"""A segmenter that begins with the encoder of the classifier before it."""
 
 from __future__ import annotations
 

@@ -121,8 +121,8 @@ class SegmenterSettings(TrainingSettings):
     start_from: Literal["encoder", "classifier"] = Field(
         "encoder",
         description="What the encoder begins with: the weights that 'encoder.weights' names, or "
-        "those of the classifier that made the pseudo masks, where it is the same network. The "
-        "latter learns more of many images, and too much of a few dozen.",
+        "those of the classifier that made the pseudo masks, where it is the same network. With "
+        "these it learns more from thousands of patches, and a thousand too well by heart.",
     )
     depth_weights: tuple[float, ...] = Field(
         (0.2, 0.2, 0.6),
