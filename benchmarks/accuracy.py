@@ -140,12 +140,12 @@ class Bench:
                 made = stages.made()
                 if not all((stages.folder(stage) / "seconds.json").exists() for stage in made):
                     continue
-                masks[key] = predicted(stages.make(made[-1], None)[0], image)
-                if key == "mlps" and self.test is None:
+                if len(made) == 3 and self.test is None:
                     classifier = stages.make(made[0], None)[0]
-                    masks["pseudo mask"] = pseudo_mask(
+                    masks[f"pseudo mask ({key})"] = pseudo_mask(
                         every, path_.stem, truth.shape, classifier, made[1].settings
                     )
+                masks[key] = predicted(stages.make(made[-1], None)[0], image)
             lines.append((image, masks))
         draw(lines, self.set.classes, path)
 

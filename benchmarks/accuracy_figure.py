@@ -75,8 +75,13 @@ def draw(
     """
     colors = ListedColormap([*(classes.rgb / 255), (1.0, 1.0, 1.0)])
     columns = 1 + max(len(masks) for _, masks in rows)
+    heights = [image.shape[0] / image.shape[1] for image, _ in rows]
     figure, axes = plt.subplots(
-        len(rows), columns, figsize=(2.2 * columns, 2.2 * len(rows)), squeeze=False
+        len(rows),
+        columns,
+        figsize=(2.2 * columns, 2.2 * sum(heights) + 0.3 * len(rows) + 0.4),
+        height_ratios=heights,
+        squeeze=False,
     )
     for line, (image, masks) in zip(axes, rows, strict=True):
         for axis in line:
@@ -88,7 +93,9 @@ def draw(
             axis.imshow(shown, cmap=colors, vmin=0, vmax=len(classes), interpolation="nearest")
             axis.set_title(title, fontsize=8)
     handles = [plt.Rectangle((0, 0), 1, 1, color=rgb / 255) for rgb in classes.rgb]
-    figure.legend(handles, classes.names, ncol=len(classes), loc="lower center", fontsize=8)
+    handles.append(plt.Rectangle((0, 0), 1, 1, facecolor="white", edgecolor="grey"))
+    names = [*classes.names, "no class"]
+    figure.legend(handles, names, ncol=len(names), loc="lower center", fontsize=8)
     figure.tight_layout(rect=(0, 0.04, 1, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
