@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import save
 
 from napari_wsss.cams.masks import MaskNetwork, PatchMasks
 from napari_wsss.cams.overlaps import Overlaps
@@ -28,11 +27,12 @@ from napari_wsss.cams.store import (
 )
 from napari_wsss.classes import IGNORE
 from napari_wsss.errors import DataError, ModelError, OutputError, listed
-from napari_wsss.files import output_error, write_atomic
+from napari_wsss.files import output_error
 from napari_wsss.jobs import CancelToken, Event, Job, Log, Progress, run_job
 from napari_wsss.models import Classifier
 from napari_wsss.models.base import check_resolution
 from napari_wsss.models.device import choose_device, describe_device
+from napari_wsss.models.weights import write_encoder_weights
 from napari_wsss.patches import PatchSet
 from napari_wsss.settings import PseudoMaskSettings
 from napari_wsss.slides import glass_mask
@@ -125,7 +125,7 @@ def pseudo_mask_job(
     }
     write_record(out, record)
     patches.classes.with_index_values().write(out / "classes.toml")
-    _write_encoder(classifier, out / ENCODER)
+    write_encoder_weights(classifier.encoder.net, out / ENCODER)
     writer = PseudoMaskWriter(out, patches.classes, depths)
     where = choose_device(device)
     single = patches.single_label
@@ -229,12 +229,6 @@ def _check_fits(patches: PatchSet, classifier: Classifier) -> None:
             f"{len(unlabelled)} patches have no label, so no class can be given to their "
             f"pixels:{listed(unlabelled)}"
         )
-
-
-def _write_encoder(classifier: Classifier, path: Path) -> None:
-    """Keep the encoder for the segmenter that will learn from the masks."""
-    state = classifier.encoder.net.state_dict()
-    write_atomic(path, save({k: v.cpu().contiguous() for k, v in state.items()}))
 
 
 def _overlaps_said(overlaps: Overlaps) -> str:

@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from napari_wsss.errors import CheckpointError, MissingDependencyError, ModelError, listed
+from napari_wsss.files import write_atomic
 from napari_wsss.settings import EncoderSettings
 
-__all__ = ["PACKAGED", "load_encoder_weights", "read_weights"]
+__all__ = ["PACKAGED", "load_encoder_weights", "read_weights", "write_encoder_weights"]
 
 #: timm name -> (module, class) of the PyPI package that carries its ImageNet weights.
 PACKAGED = {
@@ -75,6 +76,14 @@ def load_encoder_weights(net: nn.Module, settings: EncoderSettings) -> None:
         load_by_order(net, state, path.name)
     else:
         load_by_name(net, read_weights(Path(weights)), weights)
+
+
+def write_encoder_weights(
+    net: nn.Module, path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write the weights of `net`, named as timm names them, for `load_encoder_weights`."""
+    tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+    write_atomic(path, save(tensors, metadata))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ class DilatedDepthwise(nn.Conv2d):
 
     Of a dilation of 2 every second row and column of the input meet only each other. As images
     of their own they go through an ordinary convolution, which is the same sum of products.
-    oneDNN has quick gradients of that, and none of a dilated depthwise convolution: those three
+    oneDNN has quick gradients of that, and none of a dilated depthwise convolution: those four
     of EfficientNet-Lite0's last stage took a quarter of a training step of the classifier.
     """
 

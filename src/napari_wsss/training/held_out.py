@@ -55,8 +55,8 @@ def segment_held_out(
     measured = scores(matrix, model.classes.names)
     # One pixel of a class that no held-out patch has would count as much as a class missed, and
     # choose an epoch that never finds a rare class.
-    there = [name for name, n in zip(measured.iou, matrix.counts.sum(1), strict=True) if n]
-    ious = [iou for name in there if (iou := measured.iou[name]) is not None]
+    of_classes = zip(measured.iou.values(), matrix.counts.sum(1), strict=True)
+    ious = [iou for iou, n in of_classes if n and iou is not None]
     metrics = {"target_miou": float(np.mean(ious)) if ious else measured.miou}
     metrics["target_accuracy"] = measured.accuracy
     metrics["label_f1"] = label_f1(np.array(covered), loader.patches.labels)

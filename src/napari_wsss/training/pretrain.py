@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save
 from torch import Tensor
 
 from napari_wsss.errors import OutputError, TrainingError
-from napari_wsss.files import check_absent, check_writable, write_atomic
+from napari_wsss.files import check_absent, check_writable
 from napari_wsss.jobs import CancelToken, EpochEnd, Event, Job, run_job
 from napari_wsss.models.device import autocast
+from napari_wsss.models.weights import write_encoder_weights
 from napari_wsss.settings import EncoderSettings, PretrainSettings
 from napari_wsss.training.batches import Batch
 from napari_wsss.training.loop import fingerprint, fit, step_seed
@@ -250,8 +250,6 @@ def _collapsed(event: EpochEnd, settings: PretrainSettings) -> str:
 
 def _write(network: PretrainNetwork, out: Path) -> None:
     """Write the weights of the encoder, named as timm names them."""
-    state = network.encoder.net.state_dict()
-    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     # One entry only: the order of several is another one each time.
     header = json.dumps(network.info.model_dump(mode="json"))
-    write_atomic(out, save(tensors, {"wsss_encoder": header}))
+    write_encoder_weights(network.encoder.net, out, {"wsss_encoder": header})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from napari_wsss.cams import PseudoMasks
 from napari_wsss.jobs import Job, Log
 from napari_wsss.models import Segmenter
-from napari_wsss.models.weights import load_by_name, read_weights
+from napari_wsss.models.weights import load_encoder_weights
 from napari_wsss.training.targets import MixedTargets, Targets
 
 __all__ = ["start_from_classifier"]
@@ -33,11 +33,13 @@ def start_from_classifier(model: Segmenter, targets: Targets) -> Job[None]:
     if not isinstance(masks, PseudoMasks):
         return
     path, name = masks.encoder_weights, masks.encoder_name
-    mine = model.encoder.settings.name
+    settings = model.encoder.settings
     if path is None:
         yield Log("These pseudo masks hold no weights of their classifier; the encoder begins new")
-    elif name != mine:
-        yield Log(f"The classifier's encoder is {name}, not {mine}; the segmenter's begins new")
+    elif name != settings.name:
+        yield Log(
+            f"The classifier's encoder is {name}, not {settings.name}; the segmenter's begins new"
+        )
     else:
-        load_by_name(model.encoder.net, read_weights(path), str(path))
+        load_encoder_weights(model.encoder.net, settings.changed(weights=str(path)))
         yield Log("The encoder begins with what the classifier has learnt")
