@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import platform
 import resource
 import shutil
@@ -188,37 +189,61 @@ def _in_process(work: Callable[..., float], arguments: tuple) -> float:
 
 
 def workers(args: argparse.Namespace) -> None:
-    """Compare one and two workers of one thread."""
+    """Compare one and two workers of one thread, free and on a core of their own."""
     path = write_slide(args.out / f"{args.side}.tif", args.data, args.side)
-    slide, model = open_slide(path), default_model()
-    settings = InferenceSettings(block_px=args.block or "auto")
-    seconds: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(args.runs):
-        for count, times in seconds.items():
-            shutil.rmtree(args.out / "workers-result", ignore_errors=True)
-            with Cluster.local(count, threads=1) as cluster:
-                # Loading torch and model is paid once per worker, not once per slide. Blocks
-                # for all workers, or only one would have loaded them.
-                segment_slide(
-                    open_slide(write_slide(args.out / "warm-4096.tif", args.data, 4096)),
-                    *(model, args.out / "warm-result", settings),
-                    overwrite=True,
-                    cluster=cluster,
-                )
-                began = time.perf_counter()
-                segment_slide(slide, model, args.out / "workers-result", settings, cluster=cluster)
-                times.append(time.perf_counter() - began)
-    table(
-        ["workers of one thread", "seconds", "ratio"],
-        [
-            [1, spread(seconds[1], 1), ""],
+    warm = write_slide(args.out / "warm-4096.tif", args.data, 4096)
+    rows = []
+    for pinned in (False, True) if hasattr(os, "sched_setaffinity") else (False,):
+        seconds: dict[int, list[float]] = {1: [], 2: []}
+        for _ in range(args.runs):
+            for count, times in seconds.items():
+                times.append(_seconds_of_workers(args, path, warm, count, pinned))
+        rows.append(
             [
-                2,
+                "a core each" if pinned else "free",
+                spread(seconds[1], 1),
                 spread(seconds[2], 1),
                 spread([a / b for a, b in zip(seconds[1], seconds[2], strict=True)]),
-            ],
-        ],
-    )
+            ]
+        )
+    table(["workers of one thread", "one, seconds", "two, seconds", "ratio"], rows)
+
+
+def _seconds_of_workers(
+    args: argparse.Namespace, path: Path, warm: Path, count: int, pinned: bool
+) -> float:
+    """Return how long workers take; `pinned`: they and this process have one core for each."""
+    settings = InferenceSettings(block_px=args.block or "auto")
+    model, out = default_model(), args.out / "workers-result"
+    shutil.rmtree(out, ignore_errors=True)
+    cores = sorted(os.sched_getaffinity(0)) if pinned else []
+    with Cluster.local(count, threads=1) as cluster:
+        if pinned:
+            bind(cores[:count])
+            addresses = sorted(cluster.client.scheduler_info(n_workers=-1)["workers"])
+            for address, core in zip(addresses, cores, strict=False):
+                cluster.client.run(bind, [core], workers=[address])
+        try:
+            # Loading torch and model is paid once per worker, not once per slide. Blocks for
+            # all workers, or only one would have loaded them.
+            segment_slide(
+                open_slide(warm),
+                *(model, args.out / "warm-result", settings),
+                overwrite=True,
+                cluster=cluster,
+            )
+            began = time.perf_counter()
+            segment_slide(open_slide(path), model, out, settings, cluster=cluster)
+            return time.perf_counter() - began
+        finally:
+            if pinned:
+                bind(cores)
+
+
+def bind(cores: Sequence[int]) -> None:
+    """Let all threads of this process, and those that they start, run on `cores` only."""
+    for thread in os.listdir("/proc/self/task"):
+        os.sched_setaffinity(int(thread), cores)
 
 
 # -- delays -----------------------------------------------------------------------------

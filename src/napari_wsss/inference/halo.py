@@ -10,6 +10,7 @@ from torch import nn
 
 from napari_wsss.models import WsssModel
 from napari_wsss.models.device import one_thread
+from napari_wsss.models.replacing import with_replaced
 
 __all__ = ["Halo", "receptive_halo"]
 
@@ -91,10 +92,8 @@ def _transparent(model: WsssModel) -> WsssModel:
     """Return a double-precision copy in which every path carries a positive signal."""
     probe = copy.deepcopy(model).cpu().eval().double()
     generator = torch.Generator().manual_seed(0)
-    for module in list(probe.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, _ACTIVATIONS):
-                setattr(module, name, nn.Identity())
+    with_replaced(probe, lambda m: nn.Identity() if isinstance(m, _ACTIVATIONS) else None)
+    for module in probe.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.reset_running_stats()
             nn.init.ones_(module.weight)

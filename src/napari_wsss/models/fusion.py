@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from napari_wsss.models.base import DenseOutput, WsssModel
+from napari_wsss.models.replacing import with_replaced
 
 __all__ = ["agree", "fused", "probe", "same_output"]
 
@@ -58,11 +59,8 @@ def fused(model: M) -> M:
             norm.bias,
         )
         conv.bias = bias
-    replaced = {norm: _rest(norm) for _, norm in pairs}
-    for parent in quick.modules():
-        for name, child in list(parent.named_children()):
-            if child in replaced:
-                setattr(parent, name, replaced[child])
+    replaced: dict[nn.Module, nn.Module] = {norm: _rest(norm) for _, norm in pairs}
+    with_replaced(quick, replaced.get)
     return quick if agree(plain, quick, noise) else plain
 
 

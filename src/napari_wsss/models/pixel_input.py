@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from napari_wsss.models.fusion import M, probe, same_output
 from napari_wsss.models.quick_conv import QuickConv
+from napari_wsss.models.replacing import with_replaced
 
 __all__ = ["with_pixel_input"]
 
@@ -47,10 +48,7 @@ def with_pixel_input(model: M) -> M:
     first.weight = nn.Parameter(weight / 255, requires_grad=False)
     first.bias = nn.Parameter(bias, requires_grad=False)
     first.border = mean * 255  # which is 0 once it is normalised
-    for parent in list(quick.modules()):
-        for name, child in list(parent.named_children()):
-            if child is stem:
-                setattr(parent, name, first)
+    with_replaced(quick, lambda m: first if m is stem else None)
     quick.encoder.normalises = False
     try:
         # An odd size too, for which "same" padding is another one.

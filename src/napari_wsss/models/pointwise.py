@@ -7,6 +7,8 @@ from typing import TypeVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_wsss.models.replacing import with_replaced
+
 __all__ = ["with_matrix_products"]
 
 M = TypeVar("M", bound=nn.Module)
@@ -23,11 +25,7 @@ def with_matrix_products(model: M) -> M:
     product of (pixels, channels), and a linear algebra library computes that faster than
     a convolution library does, above all backwards.
     """
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if _is_wide_pointwise(child):
-                setattr(parent, name, _Pointwise(child))
-    return model
+    return with_replaced(model, lambda m: _Pointwise(m) if _is_wide_pointwise(m) else None)
 
 
 def _is_wide_pointwise(module: nn.Module) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from napari_wsss.models.base import WsssModel
 from napari_wsss.models.fusion import M, agree, probe
 from napari_wsss.models.quick_conv import QuickConv
+from napari_wsss.models.replacing import with_replaced
 
 __all__ = ["with_quick_convolutions"]
 
@@ -53,10 +54,7 @@ def with_quick_convolutions(model: M) -> M:
                 replaced[module] = alone
     if not replaced:
         return model
-    for parent in list(quick.modules()):
-        for name, child in list(parent.named_children()):
-            if child in replaced:
-                setattr(parent, name, replaced[child])
+    with_replaced(quick, replaced.get)
     try:
         with torch.inference_mode():
             return quick if agree(model, quick, noise) else model

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Self, TypeVar
+from typing import Self, TypeGuard, TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from napari_wsss.models.replacing import with_replaced
 
 __all__ = ["DilatedDepthwise", "with_quick_dilation", "without_quick_dilation"]
 
@@ -33,7 +34,7 @@ class DilatedDepthwise(nn.Conv2d):
         return _like(self, nn.Conv2d)
 
     @staticmethod
-    def fits(module: nn.Module) -> bool:
+    def fits(module: nn.Module) -> TypeGuard[nn.Conv2d]:
         """Whether `module` is a convolution that this can stand for."""
         return (
             type(module) is nn.Conv2d
@@ -92,19 +93,11 @@ def with_quick_dilation(model: M) -> M:
     model
         It is changed, and returned.
     """
-    return _replaced(model, DilatedDepthwise.fits, DilatedDepthwise.of)
+    return with_replaced(
+        model, lambda m: DilatedDepthwise.of(m) if DilatedDepthwise.fits(m) else None
+    )
 
 
 def without_quick_dilation(model: M) -> M:
     """Undo `with_quick_dilation`."""
-    return _replaced(model, lambda m: isinstance(m, DilatedDepthwise), DilatedDepthwise.plain)
-
-
-def _replaced(
-    model: M, chosen: Callable[[nn.Module], bool], other: Callable[[Any], nn.Module]
-) -> M:
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if chosen(child):
-                setattr(parent, name, other(child))
-    return model
+    return with_replaced(model, lambda m: m.plain() if isinstance(m, DilatedDepthwise) else None)
