@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ from napari_wsss.training.loop import fingerprint, fit, step_seed
 from napari_wsss.training.mosaic import draw_pairs, has_pairs, with_mosaics
 from napari_wsss.training.partial_labels import partial_label_loss
 from napari_wsss.training.phase import Phase, Validation
-from napari_wsss.training.processes import check_processes, train_in_processes
+from napari_wsss.training.processes import check_processes, run_training
 from napari_wsss.training.split import hold_out, make_info
 
 __all__ = ["classifier_job", "classifier_mark", "heads_loss", "pda_mu", "train_classifier"]
@@ -123,15 +122,10 @@ def classifier_job(
     cancel = cancel or CancelToken()
     # Masks are not even opened.
     yield from check_trainable_job(replace(patches, masks=None), cancel=cancel)
-    work: dict[str, Any] = {"patches": patches, "out": out, "settings": settings}
-    work["overwrite"] = overwrite
-    model: WsssModel
-    if processes == 1:
-        model = yield from _train(**work, device=device, group=Group(), cancel=cancel)
-    else:
-        model = yield from train_in_processes(
-            _train, work, out=out, processes=processes, device=device, cancel=cancel
-        )
+    work = {"patches": patches, "out": out, "settings": settings, "overwrite": overwrite}
+    model = yield from run_training(
+        _train, work, out=out, processes=processes, device=device, cancel=cancel
+    )
     assert isinstance(model, Classifier)
     return model
 

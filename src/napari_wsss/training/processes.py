@@ -1,6 +1,6 @@
-"""Training on several processes of one machine, started and followed from this one.
+"""Training in this process, or on several of this machine that are followed from this one.
 
-They are children of ``torch.distributed.run``, which ends all if one dies. The first of them
+Several are children of ``torch.distributed.run``, which ends all if one dies. The first of them
 reports through a file of JSON lines; this process never joins the group, so a viewer or a
 notebook survives whatever happens there. All of them hold the reading end of a pipe and leave
 when its other end closes: on a wish to cancel, and when this process dies.
@@ -28,9 +28,10 @@ from napari_wsss.errors import SettingsError, TrainingError, WsssError
 from napari_wsss.jobs import CancelToken, Event, Job, Log
 from napari_wsss.models import WsssModel, load_model
 from napari_wsss.models.device import choose_device
+from napari_wsss.training.group import Group
 from napari_wsss.training.loop import history_path
 
-__all__ = ["ERROR_FILE", "EVENTS_FILE", "JOB_FILE", "check_processes", "train_in_processes"]
+__all__ = ["ERROR_FILE", "EVENTS_FILE", "JOB_FILE", "check_processes", "run_training"]
 
 JOB_FILE, EVENTS_FILE, ERROR_FILE = "job.pickle", "events.jsonl", "error.json"
 _LOG_FILE = "log.txt"
@@ -65,7 +66,7 @@ def check_processes(processes: int, batch_size: int, device: str) -> None:
         )
 
 
-def train_in_processes(
+def run_training(
     training: Callable[..., Job[Any]],
     arguments: dict[str, Any],
     *,
@@ -74,17 +75,17 @@ def train_in_processes(
     device: str,
     cancel: CancelToken,
 ) -> Job[WsssModel]:
-    """Yield the events of a training that several processes share; returns the model.
+    """Yield the events of a training, here or in processes that share it; returns the model.
 
     Parameters
     ----------
     training
-        A function of a module, called in each process with `arguments`, its `device` and its
-        `group`; the first process writes `out`.
+        A function of a module, called in each process with `arguments`, its `device`, its
+        `group` and `cancel`; the first process writes `out`.
     arguments
         Picklable.
     processes
-        How many; see `check_processes`.
+        How many; see `check_processes`. One is this process.
     device
         As everywhere; on CUDA each process takes a GPU of its own.
     cancel
@@ -98,6 +99,8 @@ def train_in_processes(
         Of a process, as it was raised there; `CancelledError` if cancelled. The finished
         epochs are kept.
     """
+    if processes == 1:
+        return (yield from training(**arguments, device=device, group=Group(), cancel=cancel))
     kind = choose_device(device).type
     with tempfile.TemporaryDirectory(prefix="napari-wsss-", ignore_cleanup_errors=True) as name:
         folder = Path(name)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ from napari_wsss.training.known import KnownPixels
 from napari_wsss.training.loop import fingerprint, fit, step_seed
 from napari_wsss.training.mixing import mixed
 from napari_wsss.training.phase import Phase, Validation
-from napari_wsss.training.processes import check_processes, train_in_processes
+from napari_wsss.training.processes import check_processes, run_training
 from napari_wsss.training.split import hold_out, make_info
 from napari_wsss.training.start import start_from_classifier
 from napari_wsss.training.targets import (
@@ -147,21 +146,17 @@ def segmenter_job(
     if isinstance(targets, TrueMasks):
         checked = replace(targets.patches, labels=patches.labels)
     yield from check_trainable_job(checked, cancel=cancel)
-    work: dict[str, Any] = {
+    work = {
         "patches": patches,
         "targets": targets,
         "out": out,
         "settings": settings,
         "tiles": unlabelled,
+        "overwrite": overwrite,
     }
-    work["overwrite"] = overwrite
-    model: WsssModel
-    if processes == 1:
-        model = yield from _train(**work, device=device, group=Group(), cancel=cancel)
-    else:
-        model = yield from train_in_processes(
-            _train, work, out=out, processes=processes, device=device, cancel=cancel
-        )
+    model = yield from run_training(
+        _train, work, out=out, processes=processes, device=device, cancel=cancel
+    )
     assert isinstance(model, Segmenter)
     return model
 
