@@ -121,7 +121,13 @@ class Row:
 
 
 #: The settings' defaults are those of recipe `default`, so what rows of `mlps` leave out is said.
-_EMA = {"decay": 0.97, "relabel_from": 1.0, "align": 0.0, "label_uncertain": False}
+_EMA = {
+    "decay": 0.97,
+    "relabel_from": 1.0,
+    "keep_certain": False,
+    "align": 0.0,
+    "label_uncertain": False,
+}
 _RELABEL = {**_EMA, "relabel_from": 0.35}
 _LAST: dict[str, Any] = {"choose_by": "last"}
 _JOINT = {"deep_supervision": True, "joint_head": True}
@@ -165,6 +171,11 @@ ROWS: Mapping[str, Row] = {
         "default, uncertain pixels never labelled",
         base="default",
         segmenter={"teacher": {"label_uncertain": False}},
+    ),
+    "default-relabel": Row(
+        "default, the teacher labels all pixels of patches of several classes",
+        base="default",
+        segmenter={"teacher": {"keep_certain": False}},
     ),
     "default-by-labels": Row(
         "default, the classifier's epoch chosen by labels",

@@ -25,6 +25,7 @@ def test_mlps_is_what_was_published():
     stages = found.classifier, found.pseudo_masks, found.segmenter
     assert not any(stage.overlaps for stage in stages)
     assert not found.segmenter.teacher.label_uncertain
+    assert not found.segmenter.teacher.keep_certain
     assert found.segmenter.choose_by == "targets"
 
 
@@ -75,4 +76,5 @@ def test_the_default_recipe_is_what_measured_best():
     teacher = found.segmenter.teacher
     assert (teacher.decay, teacher.relabel_from, teacher.align) == (0.97, 0.35, 0.7)
     assert teacher.label_uncertain
+    assert teacher.keep_certain
     assert all(s.overlaps for s in (found.classifier, found.pseudo_masks, found.segmenter))

@@ -16,7 +16,7 @@ from napari_wsss.training.batches import UNSURE, Batch
 from napari_wsss.training.goal import Goal
 from napari_wsss.training.known import KnownPixels
 from napari_wsss.training.mosaic import with_mosaics
-from napari_wsss.training.targets import ForTeacher
+from napari_wsss.training.targets import ForTeacher, leaves_out_uncertain
 from napari_wsss.training.teacher import Teacher
 
 SIDE = 32
@@ -107,10 +107,10 @@ def loss(segmenter_settings):
     )
     teacher = Teacher(0.9)
     teacher.start(Says())
-    goal = Goal(settings, (1.0,), teacher)
     images, labels = torch.zeros(1, 3, 4, 4), torch.ones(1, 2)
 
-    def compute(targets, known=None):
+    def compute(targets, known=None, keeps=False):
+        goal = Goal(settings, (1.0,), teacher, keeps)
         batch = Batch(images, labels, targets[None, None], torch.tensor([False]), known)
         return float(goal.loss(Says(), images, batch, 1))
 
@@ -122,6 +122,35 @@ def test_the_teacher_keeps_to_known_pixels(loss):
     agreed = loss(targets, known.to(torch.uint8))
     known[:, :2] = 0
     assert loss(targets, known.to(torch.uint8)) > agreed + 3
+
+
+def test_pixels_that_have_a_class_keep_it_but_known_ones_are_known_better(loss):
+    targets = torch.full((4, 4), UNSURE, dtype=torch.uint8)
+    agreed = loss(targets, keeps=True)
+    targets[:, :2] = 0  # the teacher finds the second class
+    assert loss(targets) == pytest.approx(agreed)
+    assert loss(targets, keeps=True) > agreed + 3
+    known = torch.ones(1, 4, 4, dtype=torch.uint8)
+    assert loss(targets, known, keeps=True) == pytest.approx(agreed)
+
+
+def test_only_pseudo_masks_that_leave_something_out_are_kept(
+    overlapping, pseudo, tmp_path, segmenter_settings
+):
+    weights = {}
+    for certainty in (0.0, 0.8):
+        record = pseudo.record
+        record["settings"] = {"certainty": certainty}
+        write_record(pseudo.folder, record)
+        assert leaves_out_uncertain(pseudo) == (certainty > 0)
+        for keep in (False, True):
+            teacher = {"relabel_from": 0, "unreliable": 0, "keep_certain": keep}
+            settings = segmenter_settings(epochs=1, validation_share=0, teacher=teacher)
+            out = tmp_path / f"{certainty}-{keep}.safetensors"
+            model = train_segmenter(overlapping, pseudo, out, settings)
+            weights[certainty, keep] = model.state_dict()["classifier.weight"]
+    assert torch.equal(weights[0.0, False], weights[0.0, True])
+    assert not torch.equal(weights[0.8, False], weights[0.8, True])
 
 
 @pytest.mark.parametrize(("value", "learnt"), [(UNSURE, True), (IGNORE, False)])

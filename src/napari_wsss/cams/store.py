@@ -76,6 +76,11 @@ class PseudoMasks:
         return int(self.record["depths"])
 
     @property
+    def certainty(self) -> float:
+        """Pixels of patches of several classes that are less certain have none; 0: all have."""
+        return float(self.record.get("settings", {}).get("certainty", 0))
+
+    @property
     def fingerprint(self) -> str:
         """Digest of what the masks were made from."""
         return str(self.record["fingerprint"])

@@ -58,9 +58,13 @@ class TeacherSettings(Settings):
         0.35,
         ge=0,
         le=1,
-        description="From this share of the epochs on, patches of several classes are learnt "
-        "from the teacher's labels, restricted to their classes, instead of pseudo masks; 1 is "
-        "never.",
+        description="From this share of the epochs on, pixels of patches of several classes are "
+        "learnt from the teacher's labels, restricted to the classes of their patch; 1 is never.",
+    )
+    keep_certain: bool = Field(
+        True,
+        description="Where pseudo masks leave out what is uncertain, the teacher labels just "
+        "that, and the other pixels keep their class. Otherwise it labels all.",
     )
     unreliable: float = Field(
         0.2,

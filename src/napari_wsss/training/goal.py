@@ -31,12 +31,19 @@ class Goal:
         Of the targets' depths, shallow to deep.
     teacher
         Judges multi-label patches from ``teacher.relabel_from`` on.
+    keeps
+        Whether pixels of these that have a class keep it.
     """
 
     def __init__(
-        self, settings: SegmenterSettings, weights: tuple[float, ...], teacher: Teacher | None
+        self,
+        settings: SegmenterSettings,
+        weights: tuple[float, ...],
+        teacher: Teacher | None,
+        keeps: bool = False,
     ):
         self._settings, self._weights, self._teacher = settings, weights, teacher
+        self._keeps = keeps
 
     def loss(self, model: nn.Module, images: Tensor, batch: Batch, epoch: int) -> Tensor:
         """Return the scalar loss.
@@ -117,19 +124,23 @@ class Goal:
         # As in U2PL, fewer and fewer pixels are unreliable.
         left = 1 - epoch / self._settings.epochs
         found = judged(seen, labels, self._settings.teacher.unreliable * left)
+        given = batch.targets[doubtful]
+        kept = (given != IGNORE) & (given != UNSURE) & self._keeps
         if batch.known is not None:
             known = batch.known[doubtful]
             found = found._replace(masks=torch.where(known == IGNORE, found.masks, known))
+            kept &= (known == IGNORE)[:, None]
         # Where the pseudo masks of a labelled patch have no class, not even an uncertain one,
         # there is glass.
-        glass = (batch.targets[doubtful] == IGNORE).all(1) & labels.any(1).view(-1, 1, 1)
+        glass = (given == IGNORE).all(1) & labels.any(1).view(-1, 1, 1)
         masks = batch.targets.masked_fill(batch.targets == UNSURE, IGNORE)
-        masks[doubtful] = found.masks.masked_fill(glass, IGNORE)[:, None]
+        masks[doubtful] = torch.where(kept, given, found.masks.masked_fill(glass, IGNORE)[:, None])
+        new = ~kept.any(1)
         if share is not None:
-            share = share.index_fill(0, doubtful, 1.0)
+            share = share.index_copy(0, doubtful, share[doubtful].masked_fill(new, 1.0))
         negatives = logits.new_zeros((), dtype=torch.float32)
         if self._settings.teacher.negatives > 0:
-            where = (found.masks == IGNORE) & ~glass
+            where = (found.masks == IGNORE) & ~glass & new
             negatives = absent_loss(logits[doubtful], found.possible, where)
         return masks, share, negatives
 

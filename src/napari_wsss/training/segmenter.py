@@ -36,6 +36,7 @@ from napari_wsss.training.targets import (
     Targets,
     TrueMasks,
     exact_targets,
+    leaves_out_uncertain,
     with_corrections,
 )
 from napari_wsss.training.teacher import Teacher
@@ -186,7 +187,8 @@ def _train(
     loader, with_known = _loader(train, targets, tiles, settings)
     steps = settings.steps_per_epoch or -(-len(train) // settings.batch_size)
     teacher = Teacher(settings.teacher.decay) if settings.teacher.decay > 0 else None
-    goal = Goal(settings, weights, teacher)
+    keeps = settings.teacher.keep_certain and leaves_out_uncertain(targets)
+    goal = Goal(settings, weights, teacher, keeps)
     count = f"{len(train)} patches" + ("" if held is None else f", {len(held)} held out")
     count += f", and {len(tiles)} unlabelled tiles" if tiles else ""
     yield Log(f"Training the segmenter from {targets.supervision} on {count}")

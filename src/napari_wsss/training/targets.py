@@ -21,6 +21,7 @@ __all__ = [
     "Targets",
     "TrueMasks",
     "exact_targets",
+    "leaves_out_uncertain",
     "with_corrections",
 ]
 
@@ -175,6 +176,13 @@ def exact_targets(patches: PatchSet, targets: Targets) -> NDArray[np.bool_]:
         true = np.array([targets.true.has(name) for name in patches.names], bool)
         return exact | true | exact_targets(patches, targets.base)
     return exact
+
+
+def leaves_out_uncertain(targets: Targets) -> bool:
+    """Whether what is uncertain has no class, so that the rest can be relied on."""
+    if isinstance(targets, MixedTargets):
+        targets = targets.base
+    return isinstance(targets, PseudoMasks) and targets.certainty > 0
 
 
 def with_corrections(
