@@ -121,17 +121,14 @@ class Row:
 
 
 #: The settings' defaults are those of recipe `default`, so what rows of `mlps` leave out is said.
-_EMA = {
-    "decay": 0.97,
-    "relabel_from": 1.0,
-    "keep_certain": False,
-    "align": 0.0,
-    "label_uncertain": False,
-}
+_EMA = {"decay": 0.97, "relabel_from": 1.0, "align": 0.0, "label_uncertain": False}
 _RELABEL = {**_EMA, "relabel_from": 0.35}
 _LAST: dict[str, Any] = {"choose_by": "last"}
 _JOINT = {"deep_supervision": True, "joint_head": True}
 _APART = {"overlaps": False}
+#: As the recipe `default` once was.
+_SURER: dict[str, Any] = {"certainty": 0.8}
+_ALL: dict[str, Any] = {"keep_certain": False}
 _CERTAIN: dict[str, Any] = {"method": "joint", "certainty": 0.8}
 _SURE = {**_LAST, "noise": {"absent_weight": 1.0}, "teacher": _EMA}
 _ALIGN = {**_RELABEL, "align": 0.7}
@@ -175,19 +172,28 @@ ROWS: Mapping[str, Row] = {
     "default-relabel": Row(
         "default, the teacher labels all pixels of patches of several classes",
         base="default",
-        segmenter={"teacher": {"keep_certain": False}},
+        pseudo_masks=_SURER,
+        segmenter={"teacher": _ALL},
     ),
-    "default-by-labels": Row(
-        "default, the classifier's epoch chosen by labels",
+    "relabel-warm": Row(
+        "the same, begun with the classifier's encoder",
+        base="default",
+        pseudo_masks=_SURER,
+        segmenter={"start_from": "classifier", "teacher": _ALL},
+    ),
+    "relabel-by-labels": Row(
+        "the same, the classifier's epoch chosen by labels",
         base="default",
         classifier={"choose_by": "labels"},
+        pseudo_masks=_SURER,
+        segmenter={"teacher": _ALL},
     ),
     "default-plain": Row(
-        "default without any of these",
+        "the same without overlaps, uncertain pixels never labelled, epoch chosen by labels",
         base="default",
         classifier={**_APART, "choose_by": "labels"},
-        pseudo_masks=_APART,
-        segmenter={**_APART, "teacher": {"label_uncertain": False}},
+        pseudo_masks={**_APART, **_SURER},
+        segmenter={**_APART, "teacher": {"label_uncertain": False, **_ALL}},
     ),
     # What the parts of mlps are worth.
     "mlps-no-pda": Row("mlps without PDA", classifier={"pda": {"enabled": False}}),
@@ -253,13 +259,13 @@ ROWS: Mapping[str, Row] = {
         "joint head where certain, certain negatives, teacher relabels, shares aligned",
         classifier=_JOINT,
         pseudo_masks=_CERTAIN,
-        segmenter={**_SURE, "teacher": _ALIGN},
+        segmenter={**_SURE, "teacher": {**_ALIGN, **_ALL}},
     ),
     "joint-align-mosaic": Row(
         "the same + mosaics in phase 2",
         classifier=_JOINT,
         pseudo_masks=_CERTAIN,
-        segmenter={**_SURE, "teacher": _ALIGN, "mosaic_share": 0.5},
+        segmenter={**_SURE, "teacher": {**_ALIGN, **_ALL}, "mosaic_share": 0.5},
     ),
     # A few true masks, and wrong labels.
     **{

@@ -73,9 +73,7 @@ _MLPS = Recipe(
         depth_weights=(0.2, 0.2, 0.6),
         gate_weight=0.2,
         overlaps=False,
-        teacher=TeacherSettings(
-            decay=0.0, relabel_from=1.0, keep_certain=False, align=0.0, label_uncertain=False
-        ),
+        teacher=TeacherSettings(decay=0.0, relabel_from=1.0, align=0.0, label_uncertain=False),
         choose_by="targets",
     ),
 )

@@ -166,7 +166,7 @@ def test_the_best_maps_that_a_classifier_has_are_taken(architecture, method, cer
 
 def test_masks_by_default_are_those_of_the_joint_head(joint):
     for one, two in zip(
-        masks_of(joint), masks_of(joint, method="joint", certainty=0.8), strict=True
+        masks_of(joint), masks_of(joint, method="joint", certainty=0.7), strict=True
     ):
         np.testing.assert_array_equal(one.masks, two.masks)
         assert len(one.masks) == 1

@@ -25,7 +25,7 @@ class PDASettings(Settings):
 #: Channels that the joint head reduces each depth to.
 JOINT_WIDTH = 64
 #: Of the joint head's pixels, where the settings leave it open.
-JOINT_CERTAINTY = 0.8
+JOINT_CERTAINTY = 0.7
 
 
 class ClassifierSettings(TrainingSettings):
@@ -120,7 +120,7 @@ class PseudoMaskSettings(Settings):
         "auto",
         description="In patches of several classes, pixels less certain than this stay without a "
         "class: by the share of depths that agree with the deepest or, of the joint head, by the "
-        "probability among the label's classes; 0 keeps all; 'auto' is 0.8 for the joint head and "
+        "probability among the label's classes; 0 keeps all; 'auto' is 0.7 for the joint head and "
         "0 otherwise.",
     )
     threshold: float = Field(
