@@ -322,9 +322,9 @@ def test_the_certainty_that_is_asked_for_is_seen_at_once(
     form = joint.masks.form
     show(joint, qtbot)
     monkeypatch.setattr(Classifier, "features", lambda *_: pytest.fail("computed again"))
-    form._rows["certainty"].widget.value = "0.7"
+    form._rows["certainty"].widget.value = "0.85"
     monkeypatch.undo()
-    asked = PseudoMaskSettings(certainty=0.7)
+    asked = PseudoMaskSettings(certainty=0.85)
     assert joint.masks.settings() == asked
     written = generate_pseudo_masks(
         patches, load_classifier(joint.classifier.path), tmp_path / "alone", asked
