@@ -129,6 +129,7 @@ _APART = {"overlaps": False}
 #: As the recipe `default` once was.
 _SURER: dict[str, Any] = {"certainty": 0.8}
 _ALL: dict[str, Any] = {"keep_certain": False}
+_COLD: dict[str, Any] = {"start_from": "encoder"}
 _CERTAIN: dict[str, Any] = {"method": "joint", "certainty": 0.8}
 _SURE = {**_LAST, "noise": {"absent_weight": 1.0}, "teacher": _EMA}
 _ALIGN = {**_RELABEL, "align": 0.7}
@@ -140,8 +141,13 @@ ROWS: Mapping[str, Row] = {
     "mlps": Row("recipe `mlps`"),
     "default": Row("recipe `default`", base="default"),
     # What could be part of it.
+    "default-cold": Row(
+        "default, phase 2 begun with the ImageNet weights",
+        base="default",
+        segmenter={"start_from": "encoder"},
+    ),
     "default-warm": Row(
-        "default, begun with the classifier's encoder",
+        "default, phase 2 begun with the classifier's encoder",
         base="default",
         segmenter={"start_from": "classifier"},
     ),
@@ -170,10 +176,10 @@ ROWS: Mapping[str, Row] = {
         segmenter={"teacher": {"label_uncertain": False}},
     ),
     "default-relabel": Row(
-        "default, the teacher labels all pixels of patches of several classes",
+        "default once: the teacher labels all pixels of patches of several classes",
         base="default",
         pseudo_masks=_SURER,
-        segmenter={"teacher": _ALL},
+        segmenter={**_COLD, "teacher": _ALL},
     ),
     "relabel-warm": Row(
         "the same, begun with the classifier's encoder",
@@ -186,14 +192,14 @@ ROWS: Mapping[str, Row] = {
         base="default",
         classifier={"choose_by": "labels"},
         pseudo_masks=_SURER,
-        segmenter={"teacher": _ALL},
+        segmenter={**_COLD, "teacher": _ALL},
     ),
     "default-plain": Row(
         "the same without overlaps, uncertain pixels never labelled, epoch chosen by labels",
         base="default",
         classifier={**_APART, "choose_by": "labels"},
         pseudo_masks={**_APART, **_SURER},
-        segmenter={**_APART, "teacher": {"label_uncertain": False, **_ALL}},
+        segmenter={**_COLD, **_APART, "teacher": {"label_uncertain": False, **_ALL}},
     ),
     # What the parts of mlps are worth.
     "mlps-no-pda": Row("mlps without PDA", classifier={"pda": {"enabled": False}}),

@@ -70,6 +70,7 @@ _MLPS = Recipe(
     ),
     pseudo_masks=PseudoMaskSettings(method="gradcam", certainty=0.0, overlaps=False),
     segmenter=SegmenterSettings(
+        start_from="encoder",
         depth_weights=(0.2, 0.2, 0.6),
         gate_weight=0.2,
         overlaps=False,

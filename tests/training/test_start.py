@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,8 +13,8 @@ from napari_wsss.errors import CheckpointError
 from napari_wsss.jobs import Log
 from napari_wsss.models import Classifier, Segmenter
 from napari_wsss.training import TrueMasks, train_segmenter, with_corrections
-from napari_wsss.training.segmenter import start_from_classifier
 from napari_wsss.training.split import make_info
+from napari_wsss.training.start import rare_class, start_from_classifier
 
 
 @pytest.fixture
@@ -99,12 +100,36 @@ def test_damaged_weights_are_refused_with_their_place(pseudo, segmenter):
         list(start_from_classifier(segmenter(), pseudo))
 
 
-@pytest.mark.parametrize("start_from", ["classifier", "encoder"])
-def test_the_setting_decides(
-    patches, pseudo, classifier, tmp_path, segmenter_settings, events, start_from
+def test_the_class_of_fewest_images_is_found(patches):
+    several = replace(patches, groups=tuple(str(i % 12) for i in range(len(patches))))
+    counts = {
+        name: len({g for g, has in zip(several.groups, several.labels[:, k], strict=True) if has})
+        for k, name in enumerate(several.classes.names)
+    }
+    rarest = min(counts, key=lambda name: counts[name])
+    assert counts[rarest] < 10
+    assert rare_class(several) == (rarest, counts[rarest])
+    labels = np.zeros_like(patches.labels)
+    labels[:, 0] = True  # a class without patches does not count
+    assert rare_class(replace(several, labels=labels)) is None
+
+
+@pytest.mark.parametrize(
+    ("start_from", "images", "begins"),
+    [("classifier", 1, True), ("encoder", 12, False), ("auto", 12, True), ("auto", 9, False)],
+)
+def test_the_setting_decides_and_by_itself_the_number_of_images(
+    patches, pseudo, classifier, tmp_path, segmenter_settings, events, start_from, images, begins
 ):
+    labels = np.ones_like(patches.labels)
+    groups = tuple(str(i % images) for i in range(len(patches)))
+    patches = replace(patches, labels=labels, groups=groups)
     settings = segmenter_settings(
-        epochs=1, steps_per_epoch=1, start_from=start_from, teacher={"relabel_from": 1, "decay": 0}
+        epochs=1,
+        steps_per_epoch=1,
+        start_from=start_from,
+        validation_share=0,
+        teacher={"relabel_from": 1, "decay": 0},
     )
     # A rate of learning this small leaves the weights where they began.
     settings = settings.changed(optimiser={"encoder_lr": 1e-9, "head_lr": 1e-9})
@@ -117,6 +142,8 @@ def test_the_setting_decides(
     )
     there = weights(classifier)
     near = all(torch.allclose(v, there[k], atol=1e-5) for k, v in weights(model).items())
-    assert near == (start_from == "classifier")
+    assert near == begins
     said = [e.message for e in events if isinstance(e, Log)]
-    assert any("classifier has learnt" in message for message in said) == near
+    assert any("begins with what the classifier" in message for message in said) == begins
+    rare = any("occurs in 9 images or slides, fewer than 10" in message for message in said)
+    assert rare == (start_from == "auto" and not begins)

@@ -122,11 +122,12 @@ class SegmenterSettings(TrainingSettings):
         description="Channels of the decoder's widest layer; 'auto' takes 64 for 'unet' and 256, "
         "as published, for 'deeplabv3plus'.",
     )
-    start_from: Literal["encoder", "classifier"] = Field(
-        "encoder",
+    start_from: Literal["auto", "encoder", "classifier"] = Field(
+        "auto",
         description="What the encoder begins with: the weights that 'encoder.weights' names, or "
-        "those of the classifier that made the pseudo masks, where it is the same network. With "
-        "these it learns more from thousands of patches, and a thousand too well by heart.",
+        "those of the classifier that made the pseudo masks, where it is the same network; 'auto' "
+        "takes the latter if every class occurs in at least ten images or slides, as a "
+        "classifier knows fewer by heart.",
     )
     depth_weights: tuple[float, ...] = Field(
         (0.2, 0.2, 0.6),

@@ -29,7 +29,7 @@ from napari_wsss.training.mixing import mixed
 from napari_wsss.training.phase import Phase, Validation
 from napari_wsss.training.processes import check_processes, run_training
 from napari_wsss.training.split import hold_out, make_info
-from napari_wsss.training.start import start_from_classifier
+from napari_wsss.training.start import start
 from napari_wsss.training.targets import (
     ForTeacher,
     MixedTargets,
@@ -182,8 +182,7 @@ def _train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = Segmenter(info)
-    if settings.start_from == "classifier":
-        yield from start_from_classifier(model, targets)
+    yield from start(model, train, targets, settings)
     loader, with_known = _loader(train, targets, tiles, settings)
     steps = settings.steps_per_epoch or -(-len(train) // settings.batch_size)
     teacher = Teacher(settings.teacher.decay) if settings.teacher.decay > 0 else None

@@ -2,13 +2,69 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from napari_wsss.cams import PseudoMasks
 from napari_wsss.jobs import Job, Log
 from napari_wsss.models import Segmenter
 from napari_wsss.models.weights import load_encoder_weights
+from napari_wsss.patches import PatchSet
+from napari_wsss.settings import SegmenterSettings
 from napari_wsss.training.targets import MixedTargets, Targets
 
-__all__ = ["start_from_classifier"]
+__all__ = ["rare_class", "start", "start_from_classifier"]
+
+#: A class of fewer groups (images, slides, patients) may be learnt by their looks.
+FEW_GROUPS = 10
+
+
+def start(
+    model: Segmenter, patches: PatchSet, targets: Targets, settings: SegmenterSettings
+) -> Job[None]:
+    """Give a new segmenter the encoder that ``start_from`` asks for.
+
+    Of a class that occurs in a few images only, a classifier learns these images by heart, and
+    a segmenter that goes on from there finds the class where it is not. With ``"auto"`` it goes
+    on only if every class occurs in at least ten groups (benchmarks/accuracy.md).
+
+    Parameters
+    ----------
+    model
+        Freshly made.
+    patches
+        What it trains on.
+    targets, settings
+        As for `train_segmenter`.
+
+    Raises
+    ------
+    CheckpointError, ModelError
+        As `start_from_classifier`.
+    """
+    wanted = settings.start_from
+    if wanted == "encoder" or not isinstance(_pseudo_masks(targets), PseudoMasks):
+        return
+    rare = rare_class(patches) if wanted == "auto" else None
+    if rare is None:
+        yield from start_from_classifier(model, targets)
+    else:
+        name, groups = rare
+        yield Log(
+            f"The encoder begins new, not with what the classifier has learnt: {name} occurs in "
+            f"{groups} image{'s' * (groups > 1)} or slides, fewer than {FEW_GROUPS}"
+        )
+
+
+def rare_class(patches: PatchSet) -> tuple[str, int] | None:
+    """Return the class of fewest groups and their number, if that is below ten."""
+    groups = np.array(patches.groups, dtype=object)
+    counts = {
+        name: len(set(groups[patches.labels[:, k]]))
+        for k, name in enumerate(patches.classes.names)
+        if patches.labels[:, k].any()
+    }
+    name = min(counts, key=lambda n: counts[n])
+    return (name, counts[name]) if counts[name] < FEW_GROUPS else None
 
 
 def start_from_classifier(model: Segmenter, targets: Targets) -> Job[None]:
@@ -29,7 +85,7 @@ def start_from_classifier(model: Segmenter, targets: Targets) -> Job[None]:
     CheckpointError, ModelError
         If the weights beside the pseudo masks are damaged.
     """
-    masks = targets.base if isinstance(targets, MixedTargets) else targets
+    masks = _pseudo_masks(targets)
     if not isinstance(masks, PseudoMasks):
         return
     path, name = masks.encoder_weights, masks.encoder_name
@@ -43,3 +99,7 @@ def start_from_classifier(model: Segmenter, targets: Targets) -> Job[None]:
     else:
         load_encoder_weights(model.encoder.net, settings.changed(weights=str(path)))
         yield Log("The encoder begins with what the classifier has learnt")
+
+
+def _pseudo_masks(targets: Targets) -> Targets:
+    return targets.base if isinstance(targets, MixedTargets) else targets
