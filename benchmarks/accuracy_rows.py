@@ -144,7 +144,7 @@ ROWS: Mapping[str, Row] = {
     "default-cold": Row(
         "default, phase 2 begun with the ImageNet weights",
         base="default",
-        segmenter={"start_from": "encoder"},
+        segmenter=_COLD,
     ),
     "default-warm": Row(
         "default, phase 2 begun with the classifier's encoder",

@@ -36,10 +36,9 @@ def weak_classes(train: PatchSet) -> list[Problem]:
         )
         for k in np.flatnonzero((counts > 0) & (counts < FEW_PATCHES))
     ]
-    groups = np.array(train.groups, dtype=object)
     if len(set(train.groups)) > 1:
         for k in np.flatnonzero(counts > 1):
-            where = set(groups[labels[:, k]])
+            where = train.class_groups[k]
             if len(where) == 1:
                 problems.append(
                     Problem(
@@ -77,14 +76,13 @@ def label_next(train: PatchSet) -> list[Problem]:
     labels = train.labels
     counts = labels.sum(0)
     alone = labels[train.single_label].sum(0)
-    groups = np.array(train.groups, dtype=object)
     several = len(set(train.groups)) > 1
     wishes: list[tuple[int, str]] = []
     for k, name in enumerate(train.classes.names):
         wanted = max(FEW_PATCHES, math.ceil(counts.max(initial=0) / IMBALANCE))
         missing = max(0, int(wanted - counts[k]))
         parts = [f"at least {missing} more patches"] if missing else []
-        if several and len(set(groups[labels[:, k]])) < 2:
+        if several and len(train.class_groups[k]) < 2:
             parts.append("from other images" if missing else "patches from other images")
         if not alone[k]:
             parts.append("some that show it alone" if parts else "patches that show it alone")

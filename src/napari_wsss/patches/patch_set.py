@@ -180,6 +180,12 @@ class PatchSet:
         """(N,) bool: patches in which exactly one class occurs."""
         return self.labels.sum(1) == 1
 
+    @property
+    def class_groups(self) -> list[set[str]]:
+        """For each class the groups in whose patches it occurs."""
+        groups = np.array(self.groups, dtype=object)
+        return [set(groups[has]) for has in self.labels.T]
+
     def subset(self, indices: Sequence[int] | NDArray[np.integer | np.bool_]) -> PatchSet:
         """Return the patches at `indices` (integers, or an (N,) bool mask), in that order."""
         chosen = np.asarray(indices)

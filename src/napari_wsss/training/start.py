@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from napari_wsss.cams import PseudoMasks
 from napari_wsss.jobs import Job, Log
 from napari_wsss.models import Segmenter
@@ -57,14 +55,9 @@ def start(
 
 def rare_class(patches: PatchSet) -> tuple[str, int] | None:
     """Return the class of fewest groups and their number, if that is below ten."""
-    groups = np.array(patches.groups, dtype=object)
-    counts = {
-        name: len(set(groups[patches.labels[:, k]]))
-        for k, name in enumerate(patches.classes.names)
-        if patches.labels[:, k].any()
-    }
-    name = min(counts, key=lambda n: counts[n])
-    return (name, counts[name]) if counts[name] < FEW_GROUPS else None
+    where = zip(patches.class_groups, patches.classes.names, strict=True)
+    count, name = min((len(groups), name) for groups, name in where if groups)
+    return (name, count) if count < FEW_GROUPS else None
 
 
 def start_from_classifier(model: Segmenter, targets: Targets) -> Job[None]:
