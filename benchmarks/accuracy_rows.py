@@ -275,7 +275,9 @@ ROWS: Mapping[str, Row] = {
     ),
     # A few true masks, and wrong labels.
     **{
-        f"true-{n}": Row(f"mlps + true masks of {n} image{'s' * (n > 1)}", true_masks=n)
+        f"true-{n}": Row(
+            f"default + true masks of {n} image{'s' * (n > 1)}", base="default", true_masks=n
+        )
         for n in (1, 5, 10)
     },
     **{
@@ -287,5 +289,6 @@ ROWS: Mapping[str, Row] = {
         )
         for n in (5, 10)
     },
-    "flipped": Row("mlps, 10 % of the labels flipped", flipped=0.1),
+    "flipped": Row("default, 10 % of the labels flipped", base="default", flipped=0.1),
+    "mlps-flipped": Row("mlps, 10 % of the labels flipped", flipped=0.1),
 }
