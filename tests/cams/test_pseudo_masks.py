@@ -297,3 +297,33 @@ def test_a_full_disk_is_told_and_the_rest_can_follow(patches, classifier, out, m
     monkeypatch.undo()
     assert not [k for k in contents(out) if "/." in k]  # no half-written files
     assert generate_pseudo_masks(patches, classifier, out).depths == 3
+
+
+#: Labels of patches that overlap, by their place.
+OVERLAPPING = {(0, 0): "110", (0, 24): "010", (24, 0): "011", (72, 72): "111"}
+
+
+def test_pseudo_masks_keep_to_what_overlapping_labels_allow(
+    make_overlapping, make_classifier, tmp_path
+):
+    patches = make_overlapping(OVERLAPPING)
+    events = []
+    settings = PseudoMaskSettings(overlaps=True)
+    pseudo = generate_pseudo_masks(
+        patches, make_classifier(), tmp_path / "p", settings, on_event=events.append
+    )
+    first = pseudo.targets(patches.names[0])
+    assert (first[:, :24, 24:] == 1).all()
+    assert (first[:, 24:, :24] == 1).all()
+    assert (pseudo.agreement(patches.names[0])[:24, 24:] == 1).all()
+    assert any("3 pairs" in getattr(e, "message", "") for e in events)
+
+
+def test_a_wrong_label_does_not_get_into_the_masks(make_overlapping, make_classifier, tmp_path):
+    places = [(24 * r, 24 * c) for r in range(4) for c in range(4)]
+    patches = make_overlapping({**dict.fromkeys(places, "100"), (24, 24): "010"})
+    pseudo = generate_pseudo_masks(
+        patches, make_classifier(), tmp_path / "p", PseudoMaskSettings(overlaps=True)
+    )
+    for name in patches.names:
+        assert (pseudo.targets(name) == 0).all(), name

@@ -11,6 +11,7 @@ from napari_wsss.cams.store import PseudoMasks, PseudoMaskWriter, write_record
 from napari_wsss.classes import IGNORE
 from napari_wsss.jobs import Log
 from napari_wsss.patches import load_patches
+from napari_wsss.patches.overlaps import Overlaps
 from napari_wsss.training import train_classifier, train_segmenter
 from napari_wsss.training.batches import UNSURE, Batch
 from napari_wsss.training.goal import Goal
@@ -57,21 +58,16 @@ def pseudo(overlapping, tmp_path):
 
 
 def test_pixels_with_one_possible_class_are_known(overlapping, pseudo):
-    known = KnownPixels(overlapping)
-    assert known.pairs == 3 * 3
+    known = KnownPixels(Overlaps(overlapping))
     (mask,) = known.targets("a_y00000_x00000")
     assert (mask[:, 16:] == 0).all()  # which the next patch has alone
     assert (mask[:, :16] == IGNORE).all()
     (single,) = known.targets("a_y00000_x00016")
     assert (single == 0).all()
-    both = KnownPixels(overlapping, pseudo).targets("a_y00064_x00080")
+    both = KnownPixels(Overlaps(overlapping), pseudo).targets("a_y00064_x00080")
     assert both.shape == (2, SIDE, SIDE)
     assert (both[0] == 0).all()
     assert (both[1, :, :16] == 1).all()
-
-
-def test_patches_that_do_not_overlap_know_nothing(patches):
-    assert KnownPixels(patches).pairs == 0
 
 
 def test_known_pixels_change_what_the_joint_head_learns(

@@ -19,10 +19,10 @@ from napari_wsss.settings import PseudoMaskSettings
 
 if TYPE_CHECKING:
     from napari_wsss.cams import Explainer, Explanation, SlideRegion
-    from napari_wsss.cams.overlaps import Overlaps
     from napari_wsss.models import ModelInfo
     from napari_wsss.panels.support.live import Place
     from napari_wsss.patches import PatchSet
+    from napari_wsss.patches.overlaps import Overlaps
     from napari_wsss.slides import Slide
 
 __all__ = [
@@ -232,7 +232,7 @@ _places: dict[str, Overlaps] = {}
 
 def _overlaps(patches: PatchSet) -> Overlaps:
     """Return where the patches of a set overlap; kept, as it takes long for a large set."""
-    from napari_wsss.cams.overlaps import Overlaps
+    from napari_wsss.patches.overlaps import Overlaps
 
     found = _places.get(patches.fingerprint)
     if found is None:

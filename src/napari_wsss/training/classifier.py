@@ -22,6 +22,7 @@ from napari_wsss.models import Classifier, WsssModel
 from napari_wsss.models.classifier import ClassifierOutput
 from napari_wsss.models.device import autocast
 from napari_wsss.patches import PatchSet, check_trainable_job
+from napari_wsss.patches.overlaps import Overlaps, overlaps_said
 from napari_wsss.settings import ClassifierSettings, PDASettings
 from napari_wsss.training.augment import augment
 from napari_wsss.training.batches import Batch, PatchLoader, draw
@@ -143,6 +144,7 @@ def _train(
     """Yield the events of the training, as one process of a group."""
     train, held, notes = hold_out(patches, settings)
     yield from notes
+    overlaps = Overlaps(train) if settings.overlaps else None
     info = make_info("classifier", patches, settings, settings.architecture, "patch labels")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -153,7 +155,10 @@ def _train(
             "pseudo masks, train with deep_supervision = true, or with depths = [-1].",
             "warning",
         )
-    loader = yield from _loader(train, model, settings)
+    if overlaps is not None and overlaps.pairs:
+        yield from overlaps_said(overlaps)
+        train = overlaps.corrected()
+    loader = _loader(train, overlaps, model, settings)
     mosaics = yield from _mosaics_per_batch(train, model, settings)
     steps = settings.steps_per_epoch or -(-len(train) // settings.batch_size)
     count = f"{len(train)} patches" + ("" if held is None else f", {len(held)} held out")
@@ -187,13 +192,13 @@ def _train(
     )
 
 
-def _loader(train: PatchSet, model: Classifier, settings: ClassifierSettings) -> Job[PatchLoader]:
+def _loader(
+    train: PatchSet, overlaps: Overlaps | None, model: Classifier, settings: ClassifierSettings
+) -> PatchLoader:
     """Return what reads the patches, with the pixels that are known if they are learnt from."""
-    if settings.overlaps and model.joint is not None and settings.joint_loss == "pixels":
-        known = KnownPixels(train)
-        if known.pairs:
-            yield Log(f"{known.pairs} pairs of patches overlap: what both labels say is learnt")
-            return PatchLoader(train, known)
+    by_pixels = model.joint is not None and settings.joint_loss == "pixels"
+    if by_pixels and overlaps is not None and overlaps.pairs:
+        return PatchLoader(train, KnownPixels(overlaps))
     return PatchLoader(train)
 
 

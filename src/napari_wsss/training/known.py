@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_wsss.cams.overlaps import Overlaps
 from napari_wsss.classes import IGNORE
-from napari_wsss.patches import PatchSet
 from napari_wsss.patches.images import read_size
+from napari_wsss.patches.overlaps import Overlaps
 from napari_wsss.training.batches import TargetSource
 
 __all__ = ["KnownPixels"]
@@ -21,22 +20,16 @@ class KnownPixels:
 
     Parameters
     ----------
-    patches
-        The training set.
+    overlaps
+        Of the training set.
     base
         Targets that come before, as of `PatchLoader`; None for none.
-
-    Attributes
-    ----------
-    pairs : int
-        Of patches that overlap; without any, no pixel is known.
     """
 
-    def __init__(self, patches: PatchSet, base: TargetSource | None = None):
-        self._overlaps, self._base = Overlaps(patches), base
-        self._places = {name: i for i, name in enumerate(patches.names)}
-        self._paths = patches.paths
-        self.pairs = self._overlaps.pairs
+    def __init__(self, overlaps: Overlaps, base: TargetSource | None = None):
+        self._overlaps, self._base = overlaps, base
+        self._places = {name: i for i, name in enumerate(overlaps.patches.names)}
+        self._paths = overlaps.patches.paths
 
     def targets(self, name: str) -> NDArray[np.uint8]:
         """Return (D + 1, H, W): those of `base`, and last the classes of known pixels.
