@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from napari_wsss.jobs import Log
+from napari_wsss.patches import report
 from napari_wsss.patches.overlaps import Overlaps, overlaps_said
 
 SIDE = 48
@@ -62,6 +63,8 @@ def test_right_labels_are_not_doubted(make_overlapping):
     assert overlaps.contradicted == 0
     assert not overlaps.wrong
     assert overlaps.corrected() is patches
+    assert overlaps.doubtful.size == 0
+    assert not any("contradict" in p.message for p in report(patches).problems)
     assert [log.level for log in overlaps_said(overlaps)] == ["info"]
 
 
@@ -80,6 +83,7 @@ def test_a_wrong_label_rules_nothing_out_that_other_patches_have(make_overlappin
     np.testing.assert_array_equal((overlaps.labels != patches.labels).any(1), right)
     np.testing.assert_array_equal(overlaps.labels[i], [True, False, False])
     assert overlaps.corrected().labels[i].tolist() == [True, False, False]
+    assert overlaps.doubtful.tolist() == [i]
     info, warning = overlaps_said(overlaps)
     assert isinstance(info, Log)
     assert warning.level == "warning"
@@ -112,3 +116,11 @@ def test_patches_without_a_label_say_nothing(make_overlapping):
     overlaps = Overlaps(make_overlapping({**RIGHT, (24, 48): "000"}))
     assert overlaps.contradicted == 0
     assert (overlaps.known(list(RIGHT).index((24, 72)), (SIDE, SIDE)) == 0).all()
+
+
+def test_the_report_names_what_is_contradicted(make_overlapping):
+    problems = report(make_overlapping({**RIGHT, (24, 48): "010"})).problems
+    (found,) = [p for p in problems if "contradict" in p.message]
+    assert found.severity == "warning"
+    assert "these 1 first" in found.message
+    assert "slide_y00024_x00048" in found.message

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from dask.system import CPU_COUNT
+
 from napari_wsss.environment import computing_environment
 from napari_wsss.errors import MissingDependencyError, ModelError, SlideError, WsssError
 from napari_wsss.inference.blocks import Block, SlidePlan
@@ -90,7 +92,8 @@ class Cluster:
         workers
             How many.
         threads
-            Of the processor for each; by default they share it evenly.
+            Of the processor for each; by default they share evenly the cores that this process
+            may use, which in a container or a batch job are not all.
 
         Raises
         ------
@@ -98,7 +101,7 @@ class Cluster:
             If they do not start.
         """
         distributed = _distributed()
-        threads = threads or max(1, (os.cpu_count() or 1) // workers)
+        threads = threads or max(1, CPU_COUNT // workers)
         # Read by the numerical libraries of the workers when they are loaded.
         count = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         with _environment({**computing_environment(), **count}):

@@ -26,6 +26,8 @@ _PROBES, _TOLERANCE = 8, 4.0
 #: Labels that were read from masks do on 0.02 % at most (a class below the share that a label
 #: needs); with one in 200 turned round it is 0.5 %, with one in 50 it is 2 %.
 _RIGHT = 0.003
+#: Share of a patch's pixels beyond which it is named if others contradict it there.
+_DOUBTFUL = 0.5
 
 
 class _Cells(NamedTuple):
@@ -96,21 +98,40 @@ class Overlaps:
             self.pairs = 0
 
     @cached_property
+    def shares(self) -> NDArray[np.float64]:
+        """(N,): share of the pixels of each patch, 0 to 1, to which labels leave no class."""
+        found = np.zeros(len(self.patches))
+        labelled: NDArray[np.bool_] = np.any(self.patches.labels, axis=1)
+        for i in self._places if self.pairs else ():
+            if labelled[i]:
+                cells = self._cells(i)
+                nothing_left = np.all(cells.lacking > 0, axis=0).astype(float)
+                found[i] = cells.rows @ nothing_left @ cells.columns / self._side**2
+        return found
+
+    @cached_property
     def contradicted(self) -> float:
         """Share of the pixels, 0 to 1, for which overlapping labels leave no class."""
-        if not self.pairs:
-            return 0.0
-        labelled: NDArray[np.bool_] = np.any(self.patches.labels, axis=1)
-        shares = []
-        for cells in (self._cells(i) for i in self._places if labelled[i]):
-            nothing_left = np.all(cells.lacking > 0, axis=0).astype(float)
-            shares.append(cells.rows @ nothing_left @ cells.columns / self._side**2)
-        return float(np.mean(shares))
+        placed = list(self._places)
+        return float(self.shares[placed].mean()) if placed else 0.0
 
     @property
     def wrong(self) -> bool:
         """Whether labels contradict each other more often than right ones do."""
         return self.contradicted > _RIGHT
+
+    @property
+    def doubtful(self) -> NDArray[np.intp]:
+        """Indices of the patches to look at first, the most doubtful first, if labels are `wrong`.
+
+        Those that other patches contradict on more than half their pixels, which one wrong
+        label beside them does not, and those whose `labels` are not their own.
+        """
+        if not self.wrong:
+            return np.zeros(0, np.intp)
+        shares = np.where((self.labels != self.patches.labels).any(1), 1.0, self.shares)
+        order = np.argsort(-shares, kind="stable")
+        return order[shares[order] > _DOUBTFUL]
 
     @cached_property
     def labels(self) -> NDArray[np.bool_]:
@@ -240,7 +261,7 @@ def overlaps_said(overlaps: Overlaps) -> list[Log]:
                 f"Labels of patches that overlap contradict each other on "
                 f"{overlaps.contradicted:.1%} of their pixels, so some are wrong. No patch is "
                 f"believed alone; {changed} patches are learnt with another label. 'napari-wsss "
-                "report' lists those.",
+                "patches report' lists those.",
                 "warning",
             )
         )

@@ -9,11 +9,12 @@ import numpy as np
 
 from napari_wsss.errors import listed
 from napari_wsss.patches.advice import label_next, weak_classes
+from napari_wsss.patches.overlaps import Overlaps
 from napari_wsss.patches.patch_report import Problem
 from napari_wsss.patches.patch_set import PatchSet
 from napari_wsss.patches.scanning import FileFacts
 
-__all__ = ["file_problems", "label_problems"]
+__all__ = ["file_problems", "label_problems", "overlap_problems"]
 
 # Formats whose groups and splits the user wrote, so that a divided group is a mistake.
 _GROUPS_GIVEN = frozenset({"table", "napari-wsss"})
@@ -52,6 +53,23 @@ def label_problems(patches: PatchSet) -> list[Problem]:
     problems += _always_together(train, occurring)
     problems += weak_classes(train)
     return problems + _divided_groups(patches) + label_next(train)
+
+
+def overlap_problems(patches: PatchSet) -> list[Problem]:
+    """Return whether labels of patches that overlap contradict each other; opens a few images."""
+    overlaps = Overlaps(patches.train())
+    if not overlaps.wrong:
+        return []
+    named = [overlaps.patches.names[i] for i in overlaps.doubtful]
+    look = f" Look at these {len(named)} first; not every one is wrong:" if named else ""
+    return [
+        Problem(
+            "warning",
+            "Labels of training patches that overlap contradict each other on "
+            f"{overlaps.contradicted:.1%} of their pixels, so some are wrong.{look}"
+            f"{listed(named)}",
+        )
+    ]
 
 
 def file_problems(patches: PatchSet, facts: Sequence[FileFacts]) -> list[Problem]:

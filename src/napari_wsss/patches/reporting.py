@@ -11,7 +11,7 @@ from napari_wsss.errors import DataError, listed
 from napari_wsss.jobs import CancelToken, Job, run_job
 from napari_wsss.patches.patch_report import PatchReport, Problem
 from napari_wsss.patches.patch_set import SPLITS, PatchSet
-from napari_wsss.patches.problems import file_problems, label_problems
+from napari_wsss.patches.problems import file_problems, label_problems, overlap_problems
 from napari_wsss.patches.scanning import FileFacts, scan_job
 
 __all__ = ["check_trainable", "check_trainable_job", "report", "report_job"]
@@ -36,6 +36,8 @@ def report_job(
     """
     facts = yield from scan_job(patches, deep, cancel or CancelToken())
     problems = [*label_problems(patches), *file_problems(patches, facts)]
+    if deep and not any(f.error is not None for f in facts) and len(patches.train()):
+        problems += overlap_problems(patches)
     if check_labels and not any(p.severity == "error" for p in problems):
         # It brings torch, which a report without it does not need.
         from napari_wsss.patches.doubts import doubts_job, doubts_problem

@@ -9,7 +9,6 @@ when its other end closes: on a wish to cancel, and when this process dies.
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import re
 import subprocess
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from dask.system import CPU_COUNT
 
 from napari_wsss import errors, jobs
 from napari_wsss.environment import computing_environment
@@ -120,7 +120,7 @@ def run_training(
 
 
 def _start(folder: Path, processes: int) -> subprocess.Popen:
-    threads = max(1, (os.cpu_count() or 1) // processes)
+    threads = max(1, CPU_COUNT // processes)
     environment = {"OMP_NUM_THREADS": str(threads), **computing_environment()}
     if sys.platform == "win32":  # PyTorch is built without libuv there
         environment.setdefault("USE_LIBUV", "0")

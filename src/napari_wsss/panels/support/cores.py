@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from dask.system import CPU_COUNT
 
 from napari_wsss.panels.support.preferences import preferences
 
@@ -11,5 +11,4 @@ __all__ = ["threads_for_jobs"]
 
 def threads_for_jobs() -> int:
     """Return all cores but those that the preferences leave to the viewer, at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) - preferences().cores_left)
+    return max(1, CPU_COUNT - preferences().cores_left)
