@@ -317,13 +317,3 @@ def test_pseudo_masks_keep_to_what_overlapping_labels_allow(
     assert (first[:, 24:, :24] == 1).all()
     assert (pseudo.agreement(patches.names[0])[:24, 24:] == 1).all()
     assert any("3 pairs" in getattr(e, "message", "") for e in events)
-
-
-def test_a_wrong_label_does_not_get_into_the_masks(make_overlapping, make_classifier, tmp_path):
-    places = [(24 * r, 24 * c) for r in range(4) for c in range(4)]
-    patches = make_overlapping({**dict.fromkeys(places, "100"), (24, 24): "010"})
-    pseudo = generate_pseudo_masks(
-        patches, make_classifier(), tmp_path / "p", PseudoMaskSettings(overlaps=True)
-    )
-    for name in patches.names:
-        assert (pseudo.targets(name) == 0).all(), name

@@ -128,10 +128,6 @@ def pseudo_mask_job(
     write_encoder_weights(classifier.encoder.net, out / ENCODER)
     writer = PseudoMaskWriter(out, patches.classes, depths)
     where = choose_device(device)
-    overlaps = Overlaps(patches) if settings.overlaps else None
-    if overlaps is not None:
-        yield from overlaps_said(overlaps)
-        patches = overlaps.corrected()
     single = patches.single_label
     yield Log(
         f"Pseudo masks of {len(patches)} patches ({int(single.sum())} with one label need no "
@@ -140,6 +136,9 @@ def pseudo_mask_job(
     todo = [i for i in range(len(patches)) if not writer.has(patches.names[i])]
     needed = not single[todo].all()
     network = MaskNetwork(classifier, settings, where, cancel) if needed else None
+    overlaps = Overlaps(patches) if needed and settings.overlaps else None
+    if overlaps is not None:
+        yield from overlaps_said(overlaps)
     making = _Making(patches, settings, glass, depths, writer, network, overlaps)
     yield from making.events(todo, cancel)
     write_record(out, {**record, "complete": True, "patches": len(patches)})
@@ -185,25 +184,8 @@ class _Making:
 
     def _computed(self, indices: list[int], images: list[NDArray[np.uint8]]) -> list[PatchMasks]:
         """Return the masks of a batch, whose patches all have one label, or all several."""
-        sizes = [rgb.shape[:2] for rgb in images]
-        found = self._by_label(indices, images, sizes)
-        if self.overlaps is None or not self.overlaps.wrong:
-            return found
-        # A class that most patches around agree on, though the patch's own label lacks it.
-        known = [self.overlaps.known(i, size) for i, size in zip(indices, sizes, strict=True)]
-        return [
-            PatchMasks(
-                np.where(sure == IGNORE, masks, sure),
-                np.where(sure == IGNORE, certainty, 255).astype(np.uint8),
-            )
-            for (masks, certainty), sure in zip(found, known, strict=True)
-        ]
-
-    def _by_label(
-        self, indices: list[int], images: list[NDArray[np.uint8]], sizes: list[tuple[int, int]]
-    ) -> list[PatchMasks]:
-        """Return the masks of a batch, with none but the classes of the patches' labels."""
         labels = self.patches.labels[indices]
+        sizes = [rgb.shape[:2] for rgb in images]
         if self.network is None or self.patches.single_label[indices[0]]:
             return [
                 PatchMasks(

@@ -1,10 +1,9 @@
-"""Patches that overlap narrow each other's labels down, and show which of them are wrong."""
+"""Patches that overlap narrow each other's labels down, and show where these are wrong."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from napari_wsss.classes import IGNORE
 from napari_wsss.jobs import Log
 from napari_wsss.patches.patch_set import PatchSet
+from napari_wsss.slides import glass_mask
 
 __all__ = ["Overlaps", "overlaps_said"]
 
@@ -22,10 +22,12 @@ _PLACE = re.compile(r"(?P<image>.*)_y(?P<y>\d+)_x(?P<x>\d+)$")
 #: Pairs whose common pixels are compared, and the mean difference of their grey values (8 bit)
 #: that compression may cause.
 _PROBES, _TOLERANCE = 8, 4.0
-#: Share of the pixels on which labels may contradict each other before they count as wrong.
-#: Labels that were read from masks do on 0.02 % at most (a class below the share that a label
-#: needs); with one in 200 turned round it is 0.5 %, with one in 50 it is 2 %.
+#: Share of the pixels on which labels may contradict each other before they count as wrong. Right
+#: ones do on 0.02 % (a class below the share that a label needs); with one entry in 200 turned
+#: round it is 0.4 to 1 %, with one in 50 1.5 to 2 %.
 _RIGHT = 0.003
+#: Patches whose glass is looked for, of those that others contradict.
+_LOOKED_AT = 256
 #: Share of a patch's pixels beyond which it is named if others contradict it there.
 _DOUBTFUL = 0.5
 
@@ -59,10 +61,11 @@ class Overlaps:
     A pixel that lies in two patches has a class of both their labels. Cut with half their side
     as step, most pixels lie in four.
 
-    A single wrong label would so rule the right class out of all pixels around it: of labels
-    of which 2 % are wrong, 5 % of the pixels lost theirs. Wrong labels contradict each other,
-    though. Where they do, one patch is not believed: two that lack a class rule it out, or
-    the only one that holds a pixel.
+    A class that is missing in a single label would so be ruled out of all its pixels: of labels
+    of which 2 % are wrong, 5 % of the pixels lost theirs. Labels that lack a class contradict
+    others, though, and leave pixels without any. Where they do, one patch is not believed: two
+    that lack a class rule it out, or a quarter of those that hold the pixel if that is more, or
+    all of them if they are fewer.
 
     Parameters
     ----------
@@ -100,20 +103,47 @@ class Overlaps:
     @cached_property
     def shares(self) -> NDArray[np.float64]:
         """(N,): share of the pixels of each patch, 0 to 1, to which labels leave no class."""
-        found = np.zeros(len(self.patches))
+        return self._counted[0]
+
+    @cached_property
+    def contradicted(self) -> float:
+        """Share of the common pixels, 0 to 1, for which labels leave no class; no glass."""
+        shares, common = self._counted
+        if not common:
+            return 0.0
+        return float(shares.sum()) / common * self._tissue_there(np.flatnonzero(shares))
+
+    @cached_property
+    def _counted(self) -> tuple[NDArray[np.float64], float]:
+        """Return `shares`, and how much of all patches lies in others too, in patches."""
+        shares, common = np.zeros(len(self.patches)), 0.0
         labelled: NDArray[np.bool_] = np.any(self.patches.labels, axis=1)
         for i in self._places if self.pairs else ():
             if labelled[i]:
                 cells = self._cells(i)
-                nothing_left = np.all(cells.lacking > 0, axis=0).astype(float)
-                found[i] = cells.rows @ nothing_left @ cells.columns / self._side**2
-        return found
+                area = np.outer(cells.rows, cells.columns) / self._side**2
+                shares[i] = area[np.all(cells.lacking > 0, axis=0)].sum()
+                common += float(area[cells.holding > 1].sum())
+        return shares, common
 
-    @cached_property
-    def contradicted(self) -> float:
-        """Share of the pixels, 0 to 1, for which overlapping labels leave no class."""
-        placed = list(self._places)
-        return float(self.shares[placed].mean()) if placed else 0.0
+    def _tissue_there(self, contradicted: NDArray[np.intp]) -> float:
+        """Return which share, 0 to 1, of what is contradicted in these patches is tissue.
+
+        On glass that is no tissue no class is looked for, so two patches on either side of it
+        may well have none in common.
+        """
+        if self.patches.glass != "ignore" or not len(contradicted):
+            return 1.0
+        chosen = np.linspace(0, len(contradicted) - 1, min(_LOOKED_AT, len(contradicted)))
+        whole = tissue = 0
+        for i in contradicted[chosen.astype(int)]:
+            glass = glass_mask(self.patches.read(int(i)))
+            if glass.shape == (self._side, self._side):
+                cells = self._cells(int(i))
+                where = cells.pixels(np.all(cells.lacking > 0, axis=0))
+                whole += int(where.sum())
+                tissue += int((where & ~glass).sum())
+        return tissue / whole if whole else 1.0
 
     @property
     def wrong(self) -> bool:
@@ -124,44 +154,28 @@ class Overlaps:
     def doubtful(self) -> NDArray[np.intp]:
         """Indices of the patches to look at first, the most doubtful first, if labels are `wrong`.
 
-        Those that other patches contradict on more than half their pixels, which one wrong
-        label beside them does not, and those whose `labels` are not their own.
+        Those that others contradict on more than half their pixels, and on no less than any
+        patch that overlaps them.
         """
         if not self.wrong:
             return np.zeros(0, np.intp)
-        shares = np.where((self.labels != self.patches.labels).any(1), 1.0, self.shares)
-        order = np.argsort(-shares, kind="stable")
-        return order[shares[order] > _DOUBTFUL]
-
-    @cached_property
-    def labels(self) -> NDArray[np.bool_]:
-        """(N, K): the patches' labels, without classes that are ruled out everywhere in them.
-
-        The labels as they are unless some are `wrong`. A patch of which no class would be left
-        has those that the patches around it leave, or its own.
-        """
-        labels = self.patches.labels
-        if not self.wrong:
-            return labels
-        found = labels.copy()
-        for i in self._places:
-            left = self._left(self._cells(i)).any((1, 2))
-            if left.any() and labels[i].any():
-                found[i] = labels[i] & left if (labels[i] & left).any() else left
-        return found
-
-    def corrected(self) -> PatchSet:
-        """Return the set with `labels`; the set itself if they are those that it has."""
-        same = np.array_equal(self.labels, self.patches.labels)
-        return self.patches if same else replace(self.patches, labels=self.labels)
+        order = np.argsort(-self.shares, kind="stable")
+        return np.array(
+            [
+                i
+                for i in order[self.shares[order] > _DOUBTFUL]
+                if self.shares[i] >= max((self.shares[j] for j in self._near(int(i))), default=0)
+            ],
+            np.intp,
+        )
 
     def possible(self, i: int, size: tuple[int, int]) -> NDArray[np.bool_]:
-        """Return (K, H, W): which of its `labels` each pixel of patch `i`, of (H, W) px, may have.
+        """Return (K, H, W): the classes of its label that each pixel of patch `i` may have.
 
-        Where none of them is left, which a few pixels of a class below the share that a label
-        needs can bring about, all of them count.
+        `size` is (H, W). Where none of them is left, which a few pixels of a class below the
+        share that a label needs can bring about, all of them count.
         """
-        own = self.labels[i][:, None, None]
+        own = self.patches.labels[i][:, None, None]
         if not self._applies(i, size):
             return np.broadcast_to(own, (len(own), *size)).copy()
         cells = self._cells(i)
@@ -171,7 +185,7 @@ class Overlaps:
     def known(self, i: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Return (H, W): the class of pixels of patch `i` that can have one only, else 255.
 
-        Where labels are `wrong` it may be none of the patch's `labels`.
+        Where labels are `wrong` it may be none of the patch's own.
         """
         possible = self.possible(i, size)
         if self._applies(i, size) and self.wrong:
@@ -192,7 +206,8 @@ class Overlaps:
         """Return (K, rows, columns): the classes that are not ruled out."""
         if not self.wrong:
             return cells.lacking == 0
-        return cells.lacking < np.minimum(2, cells.holding)
+        enough = np.maximum(2, -(-cells.holding // 4))
+        return cells.lacking < np.minimum(enough, cells.holding)
 
     def _cells(self, i: int) -> _Cells:
         """Divide patch `i` at the edges of the patches that overlap it, and count these."""
@@ -238,6 +253,8 @@ class Overlaps:
     def _same(self, i: int, j: int) -> bool:
         here, there = self._common(i, j)
         one, two = (self.patches.read(n).astype(float) for n in (i, j))
+        if not one.shape[:2] == two.shape[:2] == (self._side, self._side):
+            return False
         return bool(np.abs(one[here] - two[there]).mean() <= _TOLERANCE)
 
 
@@ -255,13 +272,12 @@ def overlaps_said(overlaps: Overlaps) -> list[Log]:
         return [Log("No patches overlap, as far as their names say; each has its own label only")]
     said = [Log(f"{overlaps.pairs} pairs of patches overlap and narrow each other's labels down")]
     if overlaps.wrong:
-        changed = int((overlaps.labels != overlaps.patches.labels).any(1).sum())
         said.append(
             Log(
-                f"Labels of patches that overlap contradict each other on "
-                f"{overlaps.contradicted:.1%} of their pixels, so some are wrong. No patch is "
-                f"believed alone; {changed} patches are learnt with another label. 'napari-wsss "
-                "patches report' lists those.",
+                "Labels of patches that overlap contradict each other on "
+                f"{overlaps.contradicted:.1%} of what they have in common: some are wrong, or "
+                "lack a class that covers little. No patch is believed alone; 'napari-wsss "
+                "patches report' names those to look at.",
                 "warning",
             )
         )

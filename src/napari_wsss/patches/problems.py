@@ -66,7 +66,8 @@ def overlap_problems(patches: PatchSet) -> list[Problem]:
         Problem(
             "warning",
             "Labels of training patches that overlap contradict each other on "
-            f"{overlaps.contradicted:.1%} of their pixels, so some are wrong.{look}"
+            f"{overlaps.contradicted:.1%} of what they have in common: some are wrong, or lack a "
+            f"class that covers little.{look}"
             f"{listed(named)}",
         )
     ]

@@ -24,6 +24,7 @@ def report_job(
     *,
     deep: bool = True,
     check_labels: bool = False,
+    check_overlaps: bool = True,
     device: str = "auto",
     cancel: CancelToken | None = None,
 ) -> Job[PatchReport]:
@@ -36,7 +37,7 @@ def report_job(
     """
     facts = yield from scan_job(patches, deep, cancel or CancelToken())
     problems = [*label_problems(patches), *file_problems(patches, facts)]
-    if deep and not any(f.error is not None for f in facts) and len(patches.train()):
+    if check_overlaps and deep and not any(p.severity == "error" for p in problems):
         problems += overlap_problems(patches)
     if check_labels and not any(p.severity == "error" for p in problems):
         # It brings torch, which a report without it does not need.
@@ -131,7 +132,7 @@ def check_trainable_job(
     Event
         Progress of 'scan' in patches.
     """
-    found = yield from report_job(patches, deep=deep, cancel=cancel)
+    found = yield from report_job(patches, deep=deep, check_overlaps=False, cancel=cancel)
     raise_errors(found.root, [p for p in found.problems if p.severity == "error"])
     return found
 

@@ -144,7 +144,6 @@ def _train(
     """Yield the events of the training, as one process of a group."""
     train, held, notes = hold_out(patches, settings)
     yield from notes
-    overlaps = Overlaps(train) if settings.overlaps else None
     info = make_info("classifier", patches, settings, settings.architecture, "patch labels")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -155,10 +154,7 @@ def _train(
             "pseudo masks, train with deep_supervision = true, or with depths = [-1].",
             "warning",
         )
-    if overlaps is not None and overlaps.pairs:
-        yield from overlaps_said(overlaps)
-        train = overlaps.corrected()
-    loader = _loader(train, overlaps, model, settings)
+    loader = yield from _loader(train, model, settings)
     mosaics = yield from _mosaics_per_batch(train, model, settings)
     steps = settings.steps_per_epoch or -(-len(train) // settings.batch_size)
     count = f"{len(train)} patches" + ("" if held is None else f", {len(held)} held out")
@@ -192,13 +188,13 @@ def _train(
     )
 
 
-def _loader(
-    train: PatchSet, overlaps: Overlaps | None, model: Classifier, settings: ClassifierSettings
-) -> PatchLoader:
+def _loader(train: PatchSet, model: Classifier, settings: ClassifierSettings) -> Job[PatchLoader]:
     """Return what reads the patches, with the pixels that are known if they are learnt from."""
-    by_pixels = model.joint is not None and settings.joint_loss == "pixels"
-    if by_pixels and overlaps is not None and overlaps.pairs:
-        return PatchLoader(train, KnownPixels(overlaps))
+    if settings.overlaps and model.joint is not None and settings.joint_loss == "pixels":
+        overlaps = Overlaps(train)
+        if overlaps.pairs:
+            yield from overlaps_said(overlaps)
+            return PatchLoader(train, KnownPixels(overlaps))
     return PatchLoader(train)
 
 

@@ -16,7 +16,7 @@ from napari_wsss.files import check_absent
 from napari_wsss.jobs import CancelToken, Event, Job, Log, run_job
 from napari_wsss.models import Segmenter, WsssModel
 from napari_wsss.patches import PatchSet, check_trainable_job
-from napari_wsss.patches.overlaps import Overlaps, overlaps_said
+from napari_wsss.patches.overlaps import Overlaps
 from napari_wsss.settings import SegmenterSettings
 from napari_wsss.training.augment import augment
 from napari_wsss.training.batches import Batch, PatchLoader, draw
@@ -183,14 +183,8 @@ def _train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = Segmenter(info)
-    overlaps = None
-    if settings.overlaps and not isinstance(targets, TrueMasks):
-        overlaps = Overlaps(train)
-        if overlaps.pairs:
-            yield from overlaps_said(overlaps)
-            train = overlaps.corrected()
     yield from start(model, train, targets, settings)
-    loader, with_known = _loader(train, overlaps, targets, tiles, settings)
+    loader, with_known = _loader(train, targets, tiles, settings)
     steps = settings.steps_per_epoch or -(-len(train) // settings.batch_size)
     teacher = Teacher(settings.teacher.decay) if settings.teacher.decay > 0 else None
     keeps = settings.teacher.keep_certain and leaves_out_uncertain(targets)
@@ -228,11 +222,7 @@ def _train(
 
 
 def _loader(
-    train: PatchSet,
-    overlaps: Overlaps | None,
-    targets: Targets,
-    tiles: PatchSet | None,
-    settings: SegmenterSettings,
+    train: PatchSet, targets: Targets, tiles: PatchSet | None, settings: SegmenterSettings
 ) -> tuple[PatchLoader, bool]:
     """Return what reads patches, targets and tiles, and whether known pixels come last of all."""
     exact = exact_targets(train, targets)
@@ -241,8 +231,10 @@ def _loader(
     mine = ForTeacher(targets) if marked else targets
     every, source = with_tiles(train, mine, targets.depths, tiles)
     trusted = np.concatenate([exact, np.zeros(len(every) - len(train), bool)])
-    if relabelled and overlaps is not None and overlaps.pairs:
-        return PatchLoader(every, KnownPixels(overlaps, source), trusted), True
+    if relabelled and settings.overlaps:
+        overlaps = Overlaps(train)
+        if overlaps.pairs:
+            return PatchLoader(every, KnownPixels(overlaps, source), trusted), True
     return PatchLoader(every, source, trusted), False
 
 
