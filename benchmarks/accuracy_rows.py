@@ -162,6 +162,16 @@ ROWS: Mapping[str, Row] = {
     "default-refined": Row(
         "default + guided filter", base="default", pseudo_masks={"refine_px": 8}
     ),
+    "default-gate": Row(
+        "default, the gate fitted to held-out labels",
+        base="default",
+        segmenter={"calibrate_gate": True},
+    ),
+    "full-gate": Row(
+        "full supervision, the gate fitted to held-out labels",
+        targets="true masks",
+        segmenter={"calibrate_gate": True},
+    ),
     # What its parts are worth.
     "default-apart": Row(
         "default without overlapping labels",

@@ -22,7 +22,8 @@ class Segmenter(WsssModel):
     """Segmentation network with a classification head.
 
     ``info.architecture`` holds ``decoder`` (``"unet"`` or ``"deeplabv3plus"``),
-    ``decoder_channels`` and ``encoder_stages`` (all where it is missing). The U-Net decodes to
+    ``decoder_channels`` and ``encoder_stages`` (all where it is missing), and ``gate_bias`` if
+    the gate's logits have offsets. The U-Net decodes to
     a quarter of the input's resolution, which is finer than tissue borders are known, and
     enlarges the logits. DeepLabV3+ pools over the whole input, so its result depends on the
     tile.
@@ -41,7 +42,9 @@ class Segmenter(WsssModel):
         else:
             raise ModelError(f"There is no decoder {kind!r}; use 'unet' or 'deeplabv3plus'.")
         self.classifier = nn.Conv2d(out, k, 1)
-        self.gate = nn.Conv2d(self.encoder.channels[-1], k, 1, bias=False)
+        # Only one that was fitted to labels has offsets.
+        offsets = bool(info.architecture.get("gate_bias", False))
+        self.gate = nn.Conv2d(self.encoder.channels[-1], k, 1, bias=offsets)
         nn.init.normal_(self.gate.weight, std=0.01)
 
     def _unet(self, width: int) -> tuple[nn.Module, int]:

@@ -137,6 +137,11 @@ class SegmenterSettings(TrainingSettings):
     gate_weight: float = Field(
         0.2, ge=0, le=10, description="Weight of the patch-label loss that trains the gate head."
     )
+    calibrate_gate: bool = Field(
+        False,
+        description="Shift the gate's logit of each class so that it fits the labels of held-out "
+        "patches; a class of a few images is then found less readily in tissue of others.",
+    )
 
     noise: NoiseSettings = Field(NoiseSettings(), description="Pseudo masks that may be wrong.")
     mosaic_share: float = Field(

@@ -159,10 +159,10 @@ def _train(
     steps = settings.steps_per_epoch or -(-len(train) // settings.batch_size)
     count = f"{len(train)} patches" + ("" if held is None else f", {len(held)} held out")
     yield Log(f"Training the classifier on {count}")
-    validate = temperature = None
+    validate = calibrate = None
     if held is not None:
         validate = partial(_held_out_scores, PatchLoader(held), settings.precision)
-        temperature = partial(held_out_temperature, held)
+        calibrate = partial(held_out_temperature, held)
     phase = Phase(
         "Classifier",
         _Batches(loader, settings, steps, mosaics, group),
@@ -171,7 +171,7 @@ def _train(
         validate,
         "map" if settings.choose_by == "labels" else "",
         settings.patience,
-        temperature=temperature,
+        calibrate=calibrate,
     )
     return (
         yield from fit(

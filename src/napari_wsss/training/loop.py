@@ -224,9 +224,9 @@ class _Training(Generic[M]):
         kept_metrics = {k: v for k, v in kept.items() if k not in ("best", "seconds")}
         self.model.eval()
         update: dict[str, Any] = {"metrics": kept_metrics}
-        if self.group.first and self.phase.temperature is not None:
+        if self.group.first and self.phase.calibrate is not None:
             with interrupting(self.model, self.cancel.raise_if_cancelled):
-                update["temperature"] = self.phase.temperature(self.model, self.device)
+                update["temperature"] = self.phase.calibrate(self.model, self.device)
         model = self.model.to("cpu")
         model.info = model.info.model_copy(update=update)
         model.history = self.history

@@ -61,8 +61,9 @@ class Phase:
         (model, path): writes what the run is for, over what is there.
     teacher
         The average of the weights that is validated and kept instead of the last ones.
-    temperature
-        (model, device) -> the temperature of the kept weights; None where nothing tells.
+    calibrate
+        (model, device) -> the temperature of the kept weights; it may change what the model
+        makes of them. None where nothing tells.
     """
 
     stage: str
@@ -74,4 +75,4 @@ class Phase:
     patience: int | None = None
     save: Callable[[Any, Path], object] = _write_model
     teacher: Teacher | None = None
-    temperature: Callable[[Any, torch.device], float] | None = None
+    calibrate: Callable[[Any, torch.device], float] | None = None

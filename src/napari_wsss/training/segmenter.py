@@ -21,6 +21,7 @@ from napari_wsss.settings import SegmenterSettings
 from napari_wsss.training.augment import augment
 from napari_wsss.training.batches import Batch, PatchLoader, draw
 from napari_wsss.training.calibration import held_out_temperature
+from napari_wsss.training.gate_offsets import gate_offsets, shift_gate
 from napari_wsss.training.goal import Goal, relabels
 from napari_wsss.training.group import Group
 from napari_wsss.training.held_out import segment_held_out
@@ -192,10 +193,10 @@ def _train(
     count = f"{len(train)} patches" + ("" if held is None else f", {len(held)} held out")
     count += f", and {len(tiles)} unlabelled tiles" if tiles else ""
     yield Log(f"Training the segmenter from {targets.supervision} on {count}")
-    validate = temperature = None
+    validate = calibrate = None
     if held is not None:
         validate = partial(_held_out_scores, PatchLoader(held, targets), settings.precision)
-        temperature = partial(held_out_temperature, held)
+        calibrate = partial(_calibrate, train if settings.calibrate_gate else None, held)
     phase = Phase(
         f"Segmenter ({targets.supervision})",
         _Batches(loader, train, settings, steps, group),
@@ -204,7 +205,7 @@ def _train(
         validate,
         {"targets": "target_miou", "labels": "label_f1", "last": ""}[settings.choose_by],
         teacher=teacher,
-        temperature=temperature,
+        calibrate=calibrate,
     )
     return (
         yield from fit(
@@ -219,6 +220,15 @@ def _train(
             group=group,
         )
     )
+
+
+def _calibrate(
+    train: PatchSet | None, held: PatchSet, model: Segmenter, device: torch.device
+) -> float:
+    """Return the temperature that held-out labels ask for; with `train` shift the gate, too."""
+    if train is not None:
+        shift_gate(model, gate_offsets(model, train, held, device))
+    return held_out_temperature(held, model, device)
 
 
 def _loader(
