@@ -176,9 +176,7 @@ class Overlaps:
         share that a label needs can bring about, all of them count.
         """
         own = self.patches.labels[i][:, None, None]
-        if not self._applies(i, size):
-            return np.broadcast_to(own, (len(own), *size)).copy()
-        cells = self._cells(i)
+        cells = self._cells(i, size)
         left = self._left(cells) & own
         return cells.pixels(np.where(left.any(0), left, own))
 
@@ -187,20 +185,15 @@ class Overlaps:
 
         Where labels are `wrong` it may be none of the patch's own.
         """
-        possible = self.possible(i, size)
-        if self._applies(i, size) and self.wrong:
-            cells = self._cells(i)
-            left = cells.pixels(self._left(cells))
-            possible = np.where(left.any(0), left, possible)
-        return np.where(possible.sum(0) == 1, possible.argmax(0), IGNORE).astype(np.uint8)
+        cells = self._cells(i, size)
+        left = self._left(cells)
+        left = np.where(left.any(0), left, self.patches.labels[i][:, None, None])
+        classes = np.where(left.sum(0) == 1, left.argmax(0), IGNORE)
+        return cells.pixels(classes.astype(np.uint8))
 
     def narrows(self, i: int) -> bool:
         """Whether other patches overlap patch `i`."""
         return self.pairs > 0 and any(True for _ in self._near(i))
-
-    def _applies(self, i: int, size: tuple[int, int]) -> bool:
-        """Whether the place of patch `i` says anything of its pixels."""
-        return self.pairs > 0 and i in self._places and size == (self._side, self._side)
 
     def _left(self, cells: _Cells) -> NDArray[np.bool_]:
         """Return (K, rows, columns): the classes that are not ruled out."""
@@ -209,12 +202,17 @@ class Overlaps:
         enough = np.maximum(2, -(-cells.holding // 4))
         return cells.lacking < np.minimum(enough, cells.holding)
 
-    def _cells(self, i: int) -> _Cells:
-        """Divide patch `i` at the edges of the patches that overlap it, and count these."""
-        labels = self.patches.labels
-        common = [(j, self._common(i, j)[0]) for j in self._near(i) if labels[j].any()]
+    def _cells(self, i: int, size: tuple[int, int] | None = None) -> _Cells:
+        """Divide patch `i` at the edges of the patches that overlap it, and count these.
+
+        One of another `size` than the others is one part, of which they say nothing.
+        """
+        labels, square = self.patches.labels, (self._side, self._side)
+        size = size or square
+        near = self._near(i) if self.pairs and size == square else ()
+        common = [(j, self._common(i, j)[0]) for j in near if labels[j].any()]
         edges = [
-            np.unique([0, self._side, *(e for _, at in common for e in (at[k].start, at[k].stop))])
+            np.unique([0, size[k], *(e for _, at in common for e in (at[k].start, at[k].stop))])
             for k in (0, 1)
         ]
         holding = np.ones([len(e) - 1 for e in edges], np.intp)

@@ -16,7 +16,8 @@ __all__ = ["KnownPixels"]
 class KnownPixels:
     """What overlapping patches leave of each other's labels, as targets.
 
-    A pixel that lies in several patches has a class of all their labels; often that is one.
+    A pixel that lies in several patches has a class of all their labels, or where labels
+    contradict each other of most of them (see `Overlaps`); often that is one.
 
     Parameters
     ----------
