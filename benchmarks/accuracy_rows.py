@@ -81,7 +81,7 @@ class Row:
     targets
         What the segmenter learns from.
     base
-        Recipe that the changes apply to.
+        Recipe that the changes apply to; ``"once"`` is what `default` was before.
     classifier, pseudo_masks, segmenter
         Changes of the recipe's settings, as the settings take them.
     true_masks
@@ -111,7 +111,7 @@ class Row:
 
     def settings(self, data: DataSet, seed: int) -> Recipe:
         """Return the settings of all stages for one seed and the budget of a set."""
-        base = recipe(self.base)
+        base = _ONCE if self.base == "once" else recipe(self.base)
         common = {**PLAN, **data.budget, "seed": seed}
         return base.changed(
             classifier=base.classifier.changed(**self.classifier, **common),
@@ -120,6 +120,14 @@ class Row:
         )
 
 
+#: Pseudo masks of every patch as it is, and the gate as it was learnt.
+_ONE_VIEW: dict[str, Any] = {"flips": False, "scales": (1.0,)}
+_LEARNT_GATE: dict[str, Any] = {"calibrate_gate": False}
+_FITTED_GATE: dict[str, Any] = {"calibrate_gate": True}
+_ONCE = recipe("default").changed(
+    pseudo_masks=recipe("default").pseudo_masks.changed(**_ONE_VIEW),
+    segmenter=recipe("default").segmenter.changed(**_LEARNT_GATE),
+)
 #: The settings' defaults are those of recipe `default`, so what rows of `mlps` leave out is said.
 _EMA = {"decay": 0.97, "relabel_from": 1.0, "align": 0.0, "label_uncertain": False}
 _RELABEL = {**_EMA, "relabel_from": 0.35}
@@ -136,43 +144,28 @@ _ALIGN = {**_RELABEL, "align": 0.7}
 _SEMI = {**_LAST, "teacher": {**_RELABEL, "negatives": 0.5}}
 
 ROWS: Mapping[str, Row] = {
-    "full": Row("full supervision (true masks)", targets="true masks"),
+    "full": Row("full supervision (true masks)", targets="true masks", segmenter=_FITTED_GATE),
     "cam": Row("CAM only (deepest map)", model="classifier"),
     "mlps": Row("recipe `mlps`"),
     "default": Row("recipe `default`", base="default"),
     # What could be part of it.
-    "default-cold": Row(
-        "default, phase 2 begun with the ImageNet weights",
-        base="default",
-        segmenter=_COLD,
-    ),
-    "default-warm": Row(
-        "default, phase 2 begun with the classifier's encoder",
-        base="default",
-        segmenter={"start_from": "classifier"},
-    ),
-    "default-flips": Row(
-        "default + flips and scales for pseudo masks",
-        base="default",
-        pseudo_masks={"flips": True, "scales": (0.75, 1.0, 1.25)},
-    ),
     "default-mosaic": Row(
         "default + mosaics in phase 2", base="default", segmenter={"mosaic_share": 0.3}
     ),
     "default-refined": Row(
         "default + guided filter", base="default", pseudo_masks={"refine_px": 8}
     ),
-    "default-gate": Row(
-        "default, the gate fitted to held-out labels",
-        base="default",
-        segmenter={"calibrate_gate": True},
-    ),
-    "full-gate": Row(
-        "full supervision, the gate fitted to held-out labels",
-        targets="true masks",
-        segmenter={"calibrate_gate": True},
-    ),
     # What its parts are worth.
+    "default-one-view": Row(
+        "default, pseudo masks of each patch in one size, not flipped",
+        base="default",
+        pseudo_masks=_ONE_VIEW,
+    ),
+    "default-learnt-gate": Row(
+        "default, the gate as it was learnt", base="default", segmenter=_LEARNT_GATE
+    ),
+    "mlps-fitted-gate": Row("mlps, the gate fitted to held-out labels", segmenter=_FITTED_GATE),
+    "full-learnt-gate": Row("full supervision, the gate as it was learnt", targets="true masks"),
     "default-apart": Row(
         "default without overlapping labels",
         base="default",
@@ -185,28 +178,44 @@ ROWS: Mapping[str, Row] = {
         base="default",
         segmenter={"teacher": {"label_uncertain": False}},
     ),
-    "default-relabel": Row(
-        "default once: the teacher labels all pixels of patches of several classes",
-        base="default",
+    # What it once was, and what that was measured with.
+    "once": Row("once: one view of each patch, the gate as it was learnt", base="once"),
+    "once-cold": Row(
+        "once, phase 2 begun with the ImageNet weights", base="once", segmenter=_COLD
+    ),
+    "once-warm": Row(
+        "once, phase 2 begun with the classifier's encoder",
+        base="once",
+        segmenter={"start_from": "classifier"},
+    ),
+    "once-refined": Row("once + guided filter", base="once", pseudo_masks={"refine_px": 8}),
+    "once-certain": Row(
+        "once, uncertain pixels never labelled",
+        base="once",
+        segmenter={"teacher": {"label_uncertain": False}},
+    ),
+    "once-relabel": Row(
+        "before that: the teacher labels all pixels of patches of several classes",
+        base="once",
         pseudo_masks=_SURER,
         segmenter={**_COLD, "teacher": _ALL},
     ),
     "relabel-warm": Row(
         "the same, begun with the classifier's encoder",
-        base="default",
+        base="once",
         pseudo_masks=_SURER,
         segmenter={"start_from": "classifier", "teacher": _ALL},
     ),
     "relabel-by-labels": Row(
         "the same, the classifier's epoch chosen by labels",
-        base="default",
+        base="once",
         classifier={"choose_by": "labels"},
         pseudo_masks=_SURER,
         segmenter={**_COLD, "teacher": _ALL},
     ),
-    "default-plain": Row(
+    "once-plain": Row(
         "the same without overlaps, uncertain pixels never labelled, epoch chosen by labels",
-        base="default",
+        base="once",
         classifier={**_APART, "choose_by": "labels"},
         pseudo_masks={**_APART, **_SURER},
         segmenter={**_COLD, **_APART, "teacher": {"label_uncertain": False, **_ALL}},
@@ -291,6 +300,12 @@ ROWS: Mapping[str, Row] = {
         for n in (1, 5, 10)
     },
     **{
+        f"once-true-{n}": Row(
+            f"once + true masks of {n} image{'s' * (n > 1)}", base="once", true_masks=n
+        )
+        for n in (1, 5, 10)
+    },
+    **{
         f"semi-{n}": Row(
             f"true masks of {n} images, the others unlabelled",
             true_masks=n,
@@ -300,5 +315,6 @@ ROWS: Mapping[str, Row] = {
         for n in (5, 10)
     },
     "flipped": Row("default, 10 % of the labels flipped", base="default", flipped=0.1),
+    "once-flipped": Row("once, 10 % of the labels flipped", base="once", flipped=0.1),
     "mlps-flipped": Row("mlps, 10 % of the labels flipped", flipped=0.1),
 }

@@ -68,11 +68,14 @@ _MLPS = Recipe(
         choose_by="labels",
         pda=PDASettings(enabled=True),
     ),
-    pseudo_masks=PseudoMaskSettings(method="gradcam", certainty=0.0, overlaps=False),
+    pseudo_masks=PseudoMaskSettings(
+        method="gradcam", flips=False, scales=(1.0,), certainty=0.0, overlaps=False
+    ),
     segmenter=SegmenterSettings(
         start_from="encoder",
         depth_weights=(0.2, 0.2, 0.6),
         gate_weight=0.2,
+        calibrate_gate=False,
         overlaps=False,
         teacher=TeacherSettings(decay=0.0, relabel_from=1.0, align=0.0, label_uncertain=False),
         choose_by="targets",

@@ -104,29 +104,75 @@ def test_one_depth_needs_no_backward_pass(make_classifier, monkeypatch):
     assert [tuple(m.shape) for m in maps] == [(4, 3, 32, 32)]
 
 
-def test_scales_are_averaged(make_classifier):
+@pytest.fixture
+def joint(make_classifier):
     model = make_classifier(joint_head=8)
-    images = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
-    wanted = torch.ones(2, 3, dtype=torch.bool)
+    torch.nn.init.normal_(model.joint.classes.weight, std=100.0)  # sure here, unsure there
+    return model
+
+
+def test_probabilities_of_the_joint_head_are_averaged_over_scales(joint):
+    images = torch.rand(4, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    absent = ~WANTED[:, :, None, None]
     large = F.interpolate(images, (48, 72), mode="bilinear", align_corners=False)
     with torch.no_grad():
         views = [
-            F.interpolate(model.joint_map(model.features(x)), (32, 48), mode="bilinear")
+            F.interpolate(joint.joint_map(joint.features(x)), (32, 48), mode="bilinear")
             for x in (images, large)
         ]
-    assert not torch.allclose(*views)
-    (found,) = depth_maps(model, images, wanted, method="joint", scales=(1.0, 1.5))
-    torch.testing.assert_close(found, (views[0] + views[1]) / 2)
+    views = [view.masked_fill(absent, -torch.inf) for view in views]
+    mean = (views[0].softmax(1) + views[1].softmax(1)) / 2
+    assert (mean - ((views[0] + views[1]) / 2).softmax(1)).abs().max() > 0.01
+    (found,) = depth_maps(joint, images, WANTED, method="joint", scales=(1.0, 1.5))
+    torch.testing.assert_close(found.softmax(1), mean)
+    # They are as strong as those of one view are.
+    strength = (views[0].logsumexp(1) + views[1].logsumexp(1)) / 2
+    torch.testing.assert_close(found.logsumexp(1), strength)
 
 
-def test_the_joint_head_gives_one_map(make_classifier):
-    model = make_classifier(joint_head=8)
-    torch.nn.init.normal_(model.joint.classes.weight, std=1.0)
+def test_maps_of_other_classes_leave_those_of_the_label_as_they_are(joint):
     images = torch.rand(4, 3, 32, 48, generator=torch.Generator().manual_seed(0))
-    (found,) = depth_maps(model, images, WANTED, method="joint")
+    every = torch.ones_like(WANTED)
+    how = {"method": "joint", "scales": (0.66, 1.5), "flips": True}
+    (alone,) = depth_maps(joint, images, WANTED, **how)
+    (found,) = depth_maps(joint, images, every, label=WANTED, **how)
+    assert torch.isfinite(found).all()
+    absent = ~WANTED[:, :, None, None]
+    torch.testing.assert_close(found.masked_fill(absent, -torch.inf), alone)
+
+
+@pytest.mark.parametrize(
+    ("scales", "seen"),
+    [
+        ((1.0,), [(32, 0), (32, 1), (32, 2), (32, 3)]),
+        ((0.5, 1.0), [(16, 0), (32, 1), (16, 2), (32, 3)]),
+        ((0.5, 1.0, 2.0), [(16, 0), (32, 1), (64, 2), (16, 3), (32, 0), (64, 1)]),
+        ((0.5, 0.75, 1.0, 1.5, 2.0), [(16, 0), (24, 1), (32, 2), (48, 3), (64, 0)]),
+    ],
+)
+def test_every_scale_is_flipped_otherwise(joint, monkeypatch, scales, seen):
+    """Which corner of the patch comes first tells the flip."""
+    image = torch.zeros(1, 3, 32, 32)
+    for flip, (y, x) in enumerate([(0, 0), (0, 16), (16, 0), (16, 16)]):
+        image[:, :, y : y + 16, x : x + 16] = flip
+    found = []
+    features = joint.features
+
+    def looked(x):
+        found.append((x.shape[-1], round(float(x[0, 0, 0, 0]))))
+        return features(x)
+
+    monkeypatch.setattr(joint, "features", looked)
+    depth_maps(joint, image, WANTED[:1], method="joint", scales=scales, flips=True)
+    assert found == seen
+
+
+def test_the_joint_head_gives_one_map(joint):
+    images = torch.rand(4, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    (found,) = depth_maps(joint, images, WANTED, method="joint")
     assert torch.equal(torch.isfinite(found).all(3).all(2), WANTED)
     with torch.no_grad():
-        logits = model.dense(images).logits
+        logits = joint.dense(images).logits
     absent = ~WANTED[:, :, None, None]
     torch.testing.assert_close(found, logits.masked_fill(absent, -torch.inf))
 

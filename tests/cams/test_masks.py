@@ -57,10 +57,12 @@ def masks_of(model, **settings):
 
 
 def test_certainty_of_the_joint_head_is_the_winners_probability_among_the_label(joint):
-    found = masks_of(joint, method="joint")
+    found = masks_of(joint, method="joint", scales=(1.0, 1.5))
     for i, image in enumerate(images_of(*[48] * 5)):
         x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-        (maps,) = depth_maps(joint, x, torch.from_numpy(LABELS[i : i + 1]), method="joint")
+        label = torch.from_numpy(LABELS[i : i + 1])
+        how = {"method": "joint", "flips": True, "scales": (1.0, 1.5)}
+        (maps,) = depth_maps(joint, x, label, **how)
         assert found[i].masks.shape == (1, 48, 48)
         expected = torch.softmax(maps, 1).amax(1)[0].numpy()
         np.testing.assert_allclose(found[i].certainty / 255, expected, atol=0.004)
@@ -69,9 +71,9 @@ def test_certainty_of_the_joint_head_is_the_winners_probability_among_the_label(
 
 @pytest.mark.parametrize("method", ["joint", "gradcam"])
 def test_uncertain_pixels_stay_without_class(joint, method):
-    every = masks_of(joint, method=method, certainty=0)
+    every = masks_of(joint, method=method, flips=False, certainty=0)
     middle = float(np.median([one.certainty for one in every])) / 255
-    found = masks_of(joint, method=method, certainty=middle)
+    found = masks_of(joint, method=method, flips=False, certainty=middle)
     for one, two in zip(every, found, strict=True):
         doubtful = one.certainty < round(middle * 255)
         np.testing.assert_array_equal(two.masks, np.where(doubtful, 255, one.masks))
@@ -79,8 +81,9 @@ def test_uncertain_pixels_stay_without_class(joint, method):
 
 
 def test_refined_masks_are_those_of_the_filtered_maps(joint):
-    plain = masks_of(joint, method="joint", certainty=0)
-    found = masks_of(joint, method="joint", certainty=0, refine_px=4)
+    once = {"method": "joint", "flips": False, "scales": (1.0,), "certainty": 0}
+    plain = masks_of(joint, **once)
+    found = masks_of(joint, **once, refine_px=4)
     for i, image in enumerate(images_of(*[48] * 5)):
         x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
         absent = ~torch.from_numpy(LABELS[i : i + 1])[:, :, None, None]
@@ -93,7 +96,7 @@ def test_refined_masks_are_those_of_the_filtered_maps(joint):
 def test_lack_of_memory_gives_the_same_masks(make_classifier, monkeypatch):
     model = make_classifier()
     images = images_of(48, 48, 48, 64, 48)
-    settings = PseudoMaskSettings(precision="fp32")
+    settings = PseudoMaskSettings(precision="fp32", flips=False)
     expected = MaskNetwork(model, settings, CPU, CancelToken()).masks(NAMES, images, LABELS)
     tight = MaskNetwork(model, settings, CPU, CancelToken())
     sizes = []
@@ -148,19 +151,19 @@ def test_cancelling_ends_a_pass_between_its_layers(make_classifier):
 
 
 @pytest.mark.parametrize(
-    ("architecture", "method", "certainty"),
+    ("architecture", "method", "certainty", "scales"),
     [
-        ({"deep_supervision": True, "joint_head": 64}, "joint", 0.7),
-        ({"deep_supervision": True}, "heads", 0.0),
-        ({"deep_supervision": False}, "gradcam", 0.0),
-        ({}, "gradcam", 0.0),
+        ({"deep_supervision": True, "joint_head": 64}, "joint", 0.7, (0.66, 1.0, 1.25, 1.5)),
+        ({"deep_supervision": True}, "heads", 0.0, (1.0,)),
+        ({"deep_supervision": False}, "gradcam", 0.0, (1.0,)),
+        ({}, "gradcam", 0.0, (1.0,)),
     ],
 )
-def test_the_best_maps_that_a_classifier_has_are_taken(architecture, method, certainty):
+def test_the_best_maps_that_a_classifier_has_are_taken(architecture, method, certainty, scales):
     found = PseudoMaskSettings().resolved(architecture)
-    assert (found.method, found.certainty) == (method, certainty)
+    assert (found.method, found.certainty, found.scales) == (method, certainty, scales)
     assert found.resolved({}) == found
-    mine = PseudoMaskSettings(method="gradcam", certainty=0.3)
+    mine = PseudoMaskSettings(method="gradcam", certainty=0.3, scales=(2.0,))
     assert mine.resolved(architecture) == mine
 
 

@@ -208,7 +208,7 @@ def test_an_unfinished_folder_of_other_inputs_is_refused(patches, classifier, ou
     for event in job:
         if isinstance(event, Progress):
             job.close()
-    settings = PseudoMaskSettings(batch_size=2, flips=change == "settings")
+    settings = PseudoMaskSettings(batch_size=2, flips=change != "settings")
     if change == "weights":
         with torch.no_grad():
             classifier.heads[0].weight[0, 0] += 1

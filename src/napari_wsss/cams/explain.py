@@ -123,8 +123,7 @@ class Explainer:
         network.cancel = cancel or CancelToken()
         network.cancel.raise_if_cancelled()
         yield Progress("Class maps", 0, 3)
-        maps, presence = network.maps(name, image)
-        chances = self._probabilities(presence)
+        chances = self._probabilities(network.presence(name, image))
         label = _present(chances) if label is None else np.asarray(label, bool)
         if label.shape != chances.shape or not label.any():
             raise DataError(
@@ -132,6 +131,7 @@ class Explainer:
                 "occurs, and at least one must. Tick a class."
             )
         yield Progress("Class maps", 1, 3)
+        maps = network.maps(name, image, label)
         wanted = torch.tensor(label)[None].to(network.device)
         shown = [scaled(m, wanted)[0].cpu().numpy() for m in (*maps, fuse(maps))]
         fused = fuse(maps).masked_fill(~wanted[:, :, None, None], -torch.inf)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -18,6 +20,7 @@ __all__ = [
     "gradcam_maps",
     "head_maps",
     "joint_maps",
+    "mean_logits",
     "scaled",
     "supports_gradcam",
 ]
@@ -33,6 +36,7 @@ def depth_maps(
     method: str,
     flips: bool = False,
     scales: Sequence[float] = (1.0,),
+    label: Tensor | None = None,
     relative: bool = False,
 ) -> list[Tensor]:
     """Return the class maps of every depth at image size.
@@ -48,9 +52,12 @@ def depth_maps(
     method
         ``"gradcam"``, ``"heads"`` or ``"joint"``.
     flips
-        Average over the four flips.
+        Average over the four flips, or over the scales, each flipped otherwise.
     scales
         Average over the images enlarged (above 1) or reduced by these factors.
+    label
+        (N, K) bool: the classes that share the pixels, which the joint head's maps are averaged
+        by; by default `wanted`.
     relative
         Leave out one backward pass: at all depths but the deepest the maps of a patch are
         then right up to a term that its wanted classes share, which is enough for the
@@ -61,7 +68,8 @@ def depth_maps(
     list of Tensor
         Per depth, shallow to deep, (N, K, H, W); one for the joint head. Values are signed:
         the negative part, which a displayed CAM cuts off, still orders the classes where all
-        are weak.
+        are weak. Those of the joint head are logits; where it is averaged, the mean is that of
+        the probabilities (`mean_logits`).
 
     Raises
     ------
@@ -76,19 +84,63 @@ def depth_maps(
     }
     compute = methods[method]
     size = images.shape[-2:]
-    total: list[Tensor] = []
-    views = [(scale, axes) for scale in scales for axes in (_FLIPS if flips else _FLIPS[:1])]
-    for scale, axes in views:
+    found: list[list[Tensor]] = []
+    for scale, axes in _views(scales, flips):
         viewed = _resized(images, scale)
         viewed = viewed.flip(axes) if axes else viewed
         maps = [
             F.interpolate(m, size, mode="bilinear", align_corners=False)
             for m in compute(model, viewed, wanted)
         ]
-        maps = [m.flip(axes) for m in maps] if axes else maps
-        total = maps if not total else [t + m for t, m in zip(total, maps, strict=True)]
+        found.append([m.flip(axes) for m in maps] if axes else maps)
+    label = wanted if label is None else label
+    mean = partial(mean_logits, label=label) if method == "joint" else _mean
     absent = ~wanted[:, :, None, None]
-    return [(t / len(views)).masked_fill(absent, -torch.inf) for t in total]
+    return [mean(views).masked_fill(absent, -torch.inf) for views in zip(*found, strict=True)]
+
+
+def _views(scales: Sequence[float], flips: bool) -> list[tuple[float, tuple[int, ...]]]:
+    """Return the scale and the flipped axes of each view.
+
+    Every scale occurs equally often, with another flip than the one before it, until all four
+    flips occurred: a pass for each of both would be four times the work.
+    """
+    if not flips:
+        return [(scale, ()) for scale in scales]
+    rounds = -(-len(_FLIPS) // len(scales))
+    return list(zip([*scales] * rounds, itertools.cycle(_FLIPS), strict=False))
+
+
+def _mean(views: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(views)).mean(0)
+
+
+def mean_logits(views: Sequence[Tensor], label: Tensor) -> Tensor:
+    """Return logits whose softmax over the label's classes is the mean of that of the views.
+
+    The mean of probabilities, unlike that of logits, is sure of a class only where most views
+    are: a single sure one that errs does not outweigh the others.
+
+    Parameters
+    ----------
+    views
+        Each (N, K, H, W).
+    label
+        (N, K) bool: classes that share the pixels, one at least. The others' logits go along.
+
+    Returns
+    -------
+    Tensor
+        (N, K, H, W). Their log-sum-exp over the label's classes, which is how strong the
+        evidence is for any of them, is the mean of the views', too.
+    """
+    if len(views) == 1:
+        return views[0]
+    stacked = torch.stack(list(views))
+    others = ~label[:, :, None, None]
+    strength = stacked.masked_fill(others, -torch.inf).logsumexp(2, keepdim=True)
+    shares = (stacked - strength).logsumexp(0) - math.log(len(views))
+    return shares + strength.mean(0)
 
 
 def _resized(images: Tensor, scale: float) -> Tensor:

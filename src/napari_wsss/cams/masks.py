@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -126,10 +127,8 @@ class MaskNetwork:
                 masks.update(zip(members, found, strict=True))
         return [masks[i] for i in range(len(images))]
 
-    def maps(
-        self, name: str, image: NDArray[np.uint8]
-    ) -> tuple[list[Tensor], NDArray[np.float32]]:
-        """Return the signed maps of all classes, and what the class head says of the image.
+    def maps(self, name: str, image: NDArray[np.uint8], label: NDArray[np.bool_]) -> list[Tensor]:
+        """Return the signed maps of all classes.
 
         Parameters
         ----------
@@ -137,12 +136,13 @@ class MaskNetwork:
             For messages.
         image
             (H, W, 3).
+        label
+            (K,): the classes that share the pixels; their maps are those that `masks` compares.
 
         Returns
         -------
-        tuple
-            Per depth, shallow to deep, (1, K, H, W); and (K, h, w), the deepest head's
-            logits, whose mean over a window says whether a class is in it.
+        list of Tensor
+            Per depth, shallow to deep, (1, K, H, W).
 
         Raises
         ------
@@ -150,12 +150,29 @@ class MaskNetwork:
             As `masks`.
         """
         every = np.ones((1, len(self.model.classes)), bool)
+        with self._memory_of(name):
+            return self._maps([name], [image], every, label[None], relative=False)
+
+    def presence(self, name: str, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return (K, h, w), the deepest head's logits of an image.
+
+        Their mean over a window says whether a class is in it. Parameters and errors are those
+        of `maps`.
+        """
+        with (
+            self._memory_of(name),
+            torch.no_grad(),
+            autocast(self.device, self.settings.precision),
+        ):
+            features = self.model.features(self._batch([image]))
+            found = self.model.heads[-1](features[-1])[0]
+        return found.float().cpu().numpy()
+
+    @contextmanager
+    def _memory_of(self, name: str) -> Iterator[None]:
+        """Say of which image it is that there is not enough memory for."""
         try:
-            maps = self._maps([name], [image], every, relative=False)
-            with torch.no_grad(), autocast(self.device, self.settings.precision):
-                features = self.model.features(self._batch([image]))
-                presence = self.model.heads[-1](features[-1])[0]
-            return maps, presence.float().cpu().numpy()
+            yield
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -172,7 +189,7 @@ class MaskNetwork:
         threshold = self.settings.threshold
         try:
             # What the wanted classes share does not matter to the arg-max, only to strength.
-            maps = self._maps(names, images, labels, relative=threshold == 0)
+            maps = self._maps(names, images, labels, labels, relative=threshold == 0)
             if possible is not None:
                 barred = torch.from_numpy(~np.stack(possible)).to(self.device)
                 maps = [m.masked_fill(barred, -torch.inf) for m in maps]
@@ -209,12 +226,13 @@ class MaskNetwork:
         self,
         names: list[str],
         images: list[NDArray[np.uint8]],
+        classes: NDArray[np.bool_],
         labels: NDArray[np.bool_],
         *,
         relative: bool,
     ) -> list[Tensor]:
-        """Return the checked maps of every depth, (N, K, H, W), on the device."""
-        wanted = torch.from_numpy(labels.astype(bool)).to(self.device)
+        """Return the checked maps of `classes` at every depth, (N, K, H, W), on the device."""
+        wanted = torch.from_numpy(classes.astype(bool)).to(self.device)
         batch = self._batch(images)
         with autocast(self.device, self.settings.precision):
             maps = depth_maps(
@@ -223,7 +241,8 @@ class MaskNetwork:
                 wanted,
                 method=self.settings.method,
                 flips=self.settings.flips,
-                scales=self.settings.scales,
+                scales=self.settings.sizes,
+                label=torch.from_numpy(labels.astype(bool)).to(self.device),
                 relative=relative,
             )
         _check_maps(maps, wanted, names)

@@ -26,6 +26,9 @@ class PDASettings(Settings):
 JOINT_WIDTH = 64
 #: Of the joint head's pixels, where the settings leave it open.
 JOINT_CERTAINTY = 0.7
+#: How large the joint head sees a patch, where the settings leave it open: where two classes meet
+#: it favours one of them, and which one depends on the size.
+JOINT_SCALES = (0.66, 1.0, 1.25, 1.5)
 
 
 class ClassifierSettings(TrainingSettings):
@@ -90,6 +93,9 @@ class ClassifierSettings(TrainingSettings):
         return {**common, "joint_head": JOINT_WIDTH} if self.joint_head else common
 
 
+_Scale = Annotated[float, Field(ge=0.25, le=4)]
+
+
 class PseudoMaskSettings(Settings):
     """How maps become pseudo masks."""
 
@@ -99,11 +105,16 @@ class PseudoMaskSettings(Settings):
         "head of all depths, which gives one mask; 'auto' takes the last of these that the "
         "classifier was trained for.",
     )
-    flips: bool = Field(False, description="Average the maps over the four flips.")
-    scales: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = Field(
-        (1.0,),
-        min_length=1,
-        description="Average the maps over the patch enlarged or reduced by these factors.",
+    flips: bool = Field(
+        True,
+        description="Average over the four flips of the patch, or over its sizes, each flipped "
+        "otherwise.",
+    )
+    scales: Literal["auto"] | Annotated[tuple[_Scale, ...], Field(min_length=1)] = Field(
+        "auto",
+        description="Average over the patch enlarged or reduced by these factors: maps or, of the "
+        "joint head, probabilities. 'auto' is 0.66, 1, 1.25, 1.5 for the joint head and 1 "
+        "otherwise.",
     )
     overlaps: bool = Field(
         True,
@@ -160,8 +171,15 @@ class PseudoMaskSettings(Settings):
             return JOINT_CERTAINTY if self.method == "joint" else 0.0
         return self.certainty
 
+    @property
+    def sizes(self) -> tuple[float, ...]:
+        """`scales` as numbers, once `method` is settled."""
+        if self.scales == "auto":
+            return JOINT_SCALES if self.method == "joint" else (1.0,)
+        return self.scales
+
     def resolved(self, architecture: Mapping[str, Any]) -> Self:
-        """Return these settings with `method` and `certainty` as they apply to a classifier.
+        """Return these settings, with what is 'auto' as it applies to a classifier.
 
         Parameters
         ----------
@@ -172,4 +190,4 @@ class PseudoMaskSettings(Settings):
         if architecture.get("joint_head"):
             best = "joint"
         settled = self.changed(method=best) if self.method == "auto" else self
-        return settled.changed(certainty=settled.least_certainty)
+        return settled.changed(certainty=settled.least_certainty, scales=settled.sizes)

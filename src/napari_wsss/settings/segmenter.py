@@ -138,7 +138,7 @@ class SegmenterSettings(TrainingSettings):
         0.2, ge=0, le=10, description="Weight of the patch-label loss that trains the gate head."
     )
     calibrate_gate: bool = Field(
-        False,
+        True,
         description="Shift the gate's logit of each class so that it fits the labels of held-out "
         "patches; a class of a few images is then found less readily in tissue of others.",
     )
