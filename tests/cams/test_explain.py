@@ -242,3 +242,17 @@ def test_a_model_in_memory_is_left_alone(classifier, image):
     assert info == classifier.classes
     for key, value in classifier.state_dict().items():
         assert torch.equal(value, before[key])
+
+
+def test_large_regions_are_looked_at_once(make_classifier, monkeypatch):
+    model = make_classifier(joint_head=8)
+    torch.nn.init.normal_(model.joint.classes.weight, std=100.0)  # sure here, unsure there
+    monkeypatch.setattr("napari_wsss.cams.explain.LARGEST_AVERAGED_PX", 40 * 40)
+    ready = Explainer(model, PseudoMaskSettings(precision="fp32"))
+    once = Explainer(model, PseudoMaskSettings(precision="fp32", flips=False, scales=(1.0,)))
+    rng = np.random.default_rng(0)
+    for side, same in ((48, True), (40, False), (48, True)):
+        image = rng.integers(0, 256, (side, side, 3), np.uint8)
+        found, single = (e.explain(image, label=np.ones(3, bool)) for e in (ready, once))
+        assert np.array_equal(found.maps, single.maps) == same
+        assert np.array_equal(found.agreement, single.agreement) == same

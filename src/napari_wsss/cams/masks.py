@@ -55,7 +55,8 @@ class MaskNetwork:
     device
         Where it runs.
     cancel
-        Looked at before every layer of every pass; may be replaced between two calls.
+        Looked at before every layer of every pass; may be replaced between two calls, as may be
+        the attribute `settings`.
     """
 
     def __init__(
