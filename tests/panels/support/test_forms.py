@@ -55,6 +55,20 @@ def test_one_number_where_several_may_be(qtbot):
     assert form.settings().depths == (-2,)
 
 
+def test_auto_or_several_numbers(qtbot):
+    form = SettingsForm(PseudoMaskSettings, ["scales", "certainty"])
+    qtbot.addWidget(form)
+    for text, expected in {"auto": "auto", "2": (2.0,), "0.5, 1": (0.5, 1.0)}.items():
+        form._rows["scales"].widget.value = text
+        assert form.settings().scales == expected
+        assert form._problem.isHidden()
+    form._rows["scales"].widget.value = "large"
+    assert "scales" in form._problem.text()
+    form._rows["scales"].widget.value = "auto"
+    form._rows["certainty"].widget.value = "0.5"
+    assert form.settings().certainty == 0.5
+
+
 def test_auto_or_a_number(qtbot):
     form = SettingsForm(InferenceSettings, ["block_px"])
     qtbot.addWidget(form)

@@ -164,7 +164,7 @@ class _Row:
     def __init__(self, field: FieldInfo) -> None:
         annotation = field.annotation
         self._text = False
-        self._several = get_origin(annotation) is tuple
+        self._several = _may_be_several(annotation)
         self.widget: ValueWidget
         if annotation is bool:
             self.widget = CheckBox()
@@ -234,6 +234,14 @@ def _bounds(field: FieldInfo) -> tuple[int, int]:
         low = int(getattr(limit, "ge", low))
         high = int(getattr(limit, "le", high))
     return low, min(high, 2**31 - 1)
+
+
+def _may_be_several(annotation: Any) -> bool:
+    """Whether a field takes a tuple, alone or among others such as 'auto'."""
+    if get_origin(annotation) is tuple:
+        return True
+    parts = () if get_origin(annotation) is Literal else get_args(annotation)
+    return any(_may_be_several(part) for part in parts)
 
 
 def _label(name: str) -> str:
