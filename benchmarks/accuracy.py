@@ -47,7 +47,7 @@ from napari_wsss.training.unlabelled import unlabelled
 from napari_wsss.workflows.measure import predict_image
 
 FOLDS = 2
-VERSION = 1
+VERSION = 2
 ALL = "all"  #: trained on every image, tested on other ones
 
 
@@ -241,6 +241,7 @@ class Stage:
     def made_from(self) -> dict[str, Any]:
         """Return what it depends on, as plain data."""
         return {
+            "version": VERSION,
             "kind": self.kind,
             "settings": self.settings.model_dump(mode="json"),
             "inputs": list(self.inputs),
@@ -309,9 +310,8 @@ class Stages:
         defaults = _defaults(type(stage.settings))
         for record in sorted(self.root.glob("*/made_from.json")):
             there = json.loads(record.read_text())
-            if all(there[key] == wanted[key] for key in ("kind", "inputs")) and _same(
-                there["settings"], wanted["settings"], defaults
-            ):
+            same = all(there.get(key) == wanted[key] for key in ("version", "kind", "inputs"))
+            if same and _same(there["settings"], wanted["settings"], defaults):
                 return record.parent
         text = json.dumps(wanted, sort_keys=True)
         name = hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -113,9 +113,11 @@ class Row:
         """Return the settings of all stages for one seed and the budget of a set."""
         base = _ONCE if self.base == "once" else recipe(self.base)
         common = {**PLAN, **data.budget, "seed": seed}
+        classifier = base.classifier.changed(**self.classifier, **common)
+        masks = base.pseudo_masks.changed(**self.pseudo_masks)
         return base.changed(
-            classifier=base.classifier.changed(**self.classifier, **common),
-            pseudo_masks=base.pseudo_masks.changed(**self.pseudo_masks),
+            classifier=classifier,
+            pseudo_masks=masks.resolved(classifier.architecture),
             segmenter=base.segmenter.changed(**self.segmenter, **common),
         )
 

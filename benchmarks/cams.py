@@ -110,7 +110,7 @@ def main() -> None:
     for i, row in enumerate(labels):
         row[rng.permutation(len(CLASSES))[: 2 + i % 2]] = True
     with tempfile.TemporaryDirectory() as name:
-        settings = PseudoMaskSettings(flips=False, precision=args.precision)
+        settings = PseudoMaskSettings(flips=False).changed(precision=args.precision)
         compare(Path(name), images, labels, args.plain, args.runs, settings)
 
 

@@ -62,7 +62,10 @@ def test_a_project_with_a_recipe_that_is_not_there_is_refused(tmp_path):
 def test_the_defaults_of_the_stages_are_those_of_the_default_recipe():
     found = recipe("default")
     assert found.classifier == ClassifierSettings()
-    assert found.pseudo_masks == PseudoMaskSettings().resolved(found.classifier.architecture)
+    settled = found.pseudo_masks.resolved(found.classifier.architecture)
+    assert settled == PseudoMaskSettings().resolved(found.classifier.architecture)
+    other = PseudoMaskSettings.from_dict(found.with_values("pseudo_masks", {"method": "gradcam"}))
+    assert (other.sizes, other.least_certainty) == ((1.0,), 0.0)
     assert found.segmenter == SegmenterSettings()
 
 
@@ -71,8 +74,9 @@ def test_the_default_recipe_is_what_measured_best():
     assert found.classifier.deep_supervision
     assert found.classifier.joint_head
     assert found.classifier.joint_loss == "pixels"
+    settled = found.pseudo_masks.resolved(found.classifier.architecture)
     assert (found.classifier.choose_by, found.segmenter.choose_by) == ("last", "last")
-    assert (found.pseudo_masks.method, found.pseudo_masks.certainty) == ("joint", 0.7)
+    assert (settled.method, settled.certainty, len(settled.scales)) == ("joint", 0.7, 4)
     teacher = found.segmenter.teacher
     assert (teacher.decay, teacher.relabel_from, teacher.align) == (0.97, 0.35, 0.7)
     assert teacher.label_uncertain

@@ -86,7 +86,8 @@ _MLPS = Recipe(
 _DEFAULT = Recipe(
     title="What measured best (benchmarks/accuracy.md)",
     classifier=ClassifierSettings(),
-    pseudo_masks=PseudoMaskSettings().resolved(ClassifierSettings().architecture),
+    # What is 'auto' stays so: it follows the method, should that be overruled.
+    pseudo_masks=PseudoMaskSettings(method="joint"),
     segmenter=SegmenterSettings(),
 )
 

@@ -256,3 +256,27 @@ def test_large_regions_are_looked_at_once(make_classifier, monkeypatch):
         found, single = (e.explain(image, label=np.ones(3, bool)) for e in (ready, once))
         assert np.array_equal(found.maps, single.maps) == same
         assert np.array_equal(found.agreement, single.agreement) == same
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_damaged_classifier_is_told(make_classifier, image, given):
+    model = make_classifier()
+    torch.nn.init.constant_(model.heads[-1].weight, float("nan"))
+    label = np.ones(3, bool) if given else None
+    with pytest.raises(ModelError, match="'here' are no numbers"):
+        Explainer(model).explain(image, name="here", label=label)
+
+
+def test_the_joint_head_is_asked_once(make_classifier, monkeypatch):
+    """The four sizes of a patch give its maps and its mask; a fifth pass says what is in it."""
+    model = make_classifier(joint_head=8)
+    ready = Explainer(model, PseudoMaskSettings(precision="fp32"))
+    passes = []
+    features = ready._network.model.features
+    monkeypatch.setattr(
+        ready._network.model, "features", lambda x: passes.append(x.shape[-1]) or features(x)
+    )
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (32, 32, 3), np.uint8)
+    ready.explain(image, label=np.ones(3, bool))
+    assert passes == [32, 21, 32, 40, 48]

@@ -93,3 +93,6 @@ def test_training_with_it_changes_the_gate_alone_and_reads_no_mask(
     assert bool((shifted.pop("gate.bias") != 0).any())
     assert all(torch.equal(plain[key], value) for key, value in shifted.items())
     assert load_segmenter(tmp_path / "True.safetensors").gate.bias is not None
+    untaught = segmenter_settings(calibrate_gate=True, gate_weight=0)
+    model = train_segmenter(patches, masks, tmp_path / "untaught.safetensors", untaught)
+    assert model.gate.bias is None

@@ -24,7 +24,7 @@ __all__ = ["LARGEST_AVERAGED_PX", "LARGEST_PX", "SMALLEST_SIDE_PX", "Explainer"]
 #: Larger images are refused: their maps do not fit into memory in one piece.
 LARGEST_PX = 2048 * 2048
 #: Larger images are looked at once, as they are: in several sizes they take five times as long and
-#: twice the memory. Patches are smaller.
+#: twice the memory. Patches are smaller, as a rule.
 LARGEST_AVERAGED_PX = 1024 * 1024
 #: Smaller images leave too few pixels at the deepest layer.
 SMALLEST_SIDE_PX = 16
@@ -102,8 +102,8 @@ class Explainer:
         Explanation
             Maps, masks and probabilities. At threshold 0, and with the certainty of the
             settings, the masks of the D depths are those that `generate_pseudo_masks` writes
-            for this image and label (in a batch of its own: other batches may round otherwise
-            where two classes are equal).
+            for this image, of up to 1024 x 1024 px, and label (in a batch of its own: other
+            batches may round otherwise where two classes are equal).
 
         Raises
         ------
@@ -145,6 +145,9 @@ class Explainer:
         shown = [scaled(m, wanted)[0].cpu().numpy() for m in (*maps, fuse(maps))]
         fused = fuse(maps).masked_fill(~wanted[:, :, None, None], -torch.inf)
         fused_mask = masks_from_maps([fused])[0].cpu().numpy()
+        # Grad-CAM of the label's classes alone, as it is written, rounds otherwise.
+        joint = network.settings.method == "joint"
+        own = network.of_maps(maps, label[None]) if joint else None
         del maps, fused
         yield Progress("Class maps", 2, 3)
         if label.sum() == 1:
@@ -152,7 +155,7 @@ class Explainer:
             strength = np.ones(masks.shape, np.float32)
             certainty = np.full(image.shape[:2], 255, np.uint8)
         else:
-            (written,) = network.masks([name], [image], label[None])
+            (written,) = own or network.masks([name], [image], label[None])
             masks = np.concatenate([written.masks, fused_mask])
             certainty = written.certainty
             strength = np.stack(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -82,21 +82,31 @@ def depth_maps(
         "heads": head_maps,
         "joint": joint_maps,
     }
-    compute = methods[method]
+    views = _seen(partial(methods[method], model), images, wanted, _views(scales, flips))
+    if method == "joint":
+        maps = [mean_logits((m for (m,) in views), wanted if label is None else label)]
+    else:
+        maps = _mean(views)
+    absent = ~wanted[:, :, None, None]
+    return [m.masked_fill(absent, -torch.inf) for m in maps]
+
+
+def _seen(
+    compute: Callable[[Tensor, Tensor], list[Tensor]],
+    images: Tensor,
+    wanted: Tensor,
+    views: Sequence[tuple[float, tuple[int, ...]]],
+) -> Iterator[list[Tensor]]:
+    """Yield the maps of every depth of one view after the other, as large as the images."""
     size = images.shape[-2:]
-    found: list[list[Tensor]] = []
-    for scale, axes in _views(scales, flips):
+    for scale, axes in views:
         viewed = _resized(images, scale)
         viewed = viewed.flip(axes) if axes else viewed
         maps = [
             F.interpolate(m, size, mode="bilinear", align_corners=False)
-            for m in compute(model, viewed, wanted)
+            for m in compute(viewed, wanted)
         ]
-        found.append([m.flip(axes) for m in maps] if axes else maps)
-    label = wanted if label is None else label
-    mean = partial(mean_logits, label=label) if method == "joint" else _mean
-    absent = ~wanted[:, :, None, None]
-    return [mean(views).masked_fill(absent, -torch.inf) for views in zip(*found, strict=True)]
+        yield [m.flip(axes) for m in maps] if axes else maps
 
 
 def _views(scales: Sequence[float], flips: bool) -> list[tuple[float, tuple[int, ...]]]:
@@ -111,11 +121,16 @@ def _views(scales: Sequence[float], flips: bool) -> list[tuple[float, tuple[int,
     return list(zip([*scales] * rounds, itertools.cycle(_FLIPS), strict=False))
 
 
-def _mean(views: Sequence[Tensor]) -> Tensor:
-    return torch.stack(list(views)).mean(0)
+def _mean(views: Iterator[list[Tensor]]) -> list[Tensor]:
+    """Return the mean of the maps of each depth; views are summed up, not kept."""
+    total, n = next(views), 1
+    for maps in views:
+        n += 1
+        total = [t + m for t, m in zip(total, maps, strict=True)]
+    return [t / n for t in total]
 
 
-def mean_logits(views: Sequence[Tensor], label: Tensor) -> Tensor:
+def mean_logits(views: Iterable[Tensor], label: Tensor) -> Tensor:
     """Return logits whose softmax over the label's classes is the mean of that of the views.
 
     The mean of probabilities, unlike that of logits, is sure of a class only where most views
@@ -126,21 +141,33 @@ def mean_logits(views: Sequence[Tensor], label: Tensor) -> Tensor:
     views
         Each (N, K, H, W).
     label
-        (N, K) bool: classes that share the pixels, one at least. The others' logits go along.
+        (N, K) bool: classes that share the pixels, one at least.
 
     Returns
     -------
     Tensor
         (N, K, H, W). Their log-sum-exp over the label's classes, which is how strong the
-        evidence is for any of them, is the mean of the views', too.
+        evidence is for any of them, is the mean of that of the views; so are the logits of all
+        other classes.
     """
-    if len(views) == 1:
-        return views[0]
-    stacked = torch.stack(list(views))
+    views = iter(views)
+    first = next(views)
     others = ~label[:, :, None, None]
-    strength = stacked.masked_fill(others, -torch.inf).logsumexp(2, keepdim=True)
-    shares = (stacked - strength).logsumexp(0) - math.log(len(views))
-    return shares + strength.mean(0)
+
+    def parts(view: Tensor) -> tuple[Tensor, Tensor]:
+        strength = view.masked_fill(others, -torch.inf).logsumexp(1, keepdim=True)
+        return view - strength, strength
+
+    n, total, (shares, strength) = 1, first, parts(first)
+    for view in views:
+        n += 1
+        more, strong = parts(view)
+        total, strength = total + view, strength + strong
+        shares = torch.logaddexp(shares, more)
+    if n == 1:
+        return first
+    mean = shares - math.log(n) + strength / n
+    return torch.where(others, total / n, mean)
 
 
 def _resized(images: Tensor, scale: float) -> Tensor:

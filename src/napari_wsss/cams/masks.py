@@ -51,12 +51,12 @@ class MaskNetwork:
     classifier
         A copy of it runs, its batch norms folded into its convolutions.
     settings
-        Method, flips, threshold, precision and batch size.
+        Method, flips, scales, threshold, certainty, precision and batch size.
     device
         Where it runs.
     cancel
-        Looked at before every layer of every pass; may be replaced between two calls, as may be
-        the attribute `settings`.
+        Looked at before every layer of every pass; may be replaced between two calls, as may the
+        attribute `settings` by others that are resolved.
     """
 
     def __init__(
@@ -166,8 +166,10 @@ class MaskNetwork:
             autocast(self.device, self.settings.precision),
         ):
             features = self.model.features(self._batch([image]))
-            found = self.model.heads[-1](features[-1])[0]
-        return found.float().cpu().numpy()
+            found = self.model.heads[-1](features[-1])[0].float()
+        if not bool(torch.isfinite(found).all()):
+            raise _no_numbers(name)
+        return found.cpu().numpy()
 
     @contextmanager
     def _memory_of(self, name: str) -> Iterator[None]:
@@ -187,24 +189,11 @@ class MaskNetwork:
         possible: list[NDArray[np.bool_]] | None,
     ) -> list[PatchMasks] | None:
         """Return the masks of patches of one size, None if memory ran out."""
-        threshold = self.settings.threshold
         try:
             # What the wanted classes share does not matter to the arg-max, only to strength.
-            maps = self._maps(names, images, labels, labels, relative=threshold == 0)
-            if possible is not None:
-                barred = torch.from_numpy(~np.stack(possible)).to(self.device)
-                maps = [m.masked_fill(barred, -torch.inf) for m in maps]
-            masks = masks_from_maps(maps)
-            certainty = self._certainty(maps, masks)
-            if threshold > 0:
-                wanted = torch.from_numpy(labels.astype(bool)).to(self.device)
-                weak = torch.stack([scaled(m, wanted).amax(1) < threshold for m in maps], 1)
-                masks = masks.masked_fill(weak, IGNORE)
-            if self.settings.least_certainty > 0:
-                doubtful = certainty < round(self.settings.least_certainty * 255)
-                masks = masks.masked_fill(doubtful[:, None], IGNORE)
-            both = zip(masks.cpu().numpy(), certainty.cpu().numpy(), strict=True)
-            return [PatchMasks(*one) for one in both]
+            relative = self.settings.threshold == 0
+            maps = self._maps(names, images, labels, labels, relative=relative)
+            return self.of_maps(maps, labels, possible)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -214,6 +203,38 @@ class MaskNetwork:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return None
+
+    def of_maps(
+        self,
+        maps: list[Tensor],
+        labels: NDArray[np.bool_],
+        possible: list[NDArray[np.bool_]] | None = None,
+    ) -> list[PatchMasks]:
+        """Return the masks that follow from signed maps.
+
+        Parameters
+        ----------
+        maps
+            Per depth, shallow to deep, (N, K, H, W), averaged by these labels.
+        labels, possible
+            As in `masks`.
+        """
+        wanted = torch.from_numpy(labels.astype(bool)).to(self.device)
+        barred = ~wanted[:, :, None, None]
+        if possible is not None:
+            barred = torch.from_numpy(~np.stack(possible)).to(self.device) | barred
+        maps = [m.masked_fill(barred, -torch.inf) for m in maps]
+        masks = masks_from_maps(maps)
+        certainty = self._certainty(maps, masks)
+        threshold = self.settings.threshold
+        if threshold > 0:
+            weak = torch.stack([scaled(m, wanted).amax(1) < threshold for m in maps], 1)
+            masks = masks.masked_fill(weak, IGNORE)
+        if self.settings.least_certainty > 0:
+            doubtful = certainty < round(self.settings.least_certainty * 255)
+            masks = masks.masked_fill(doubtful[:, None], IGNORE)
+        both = zip(masks.cpu().numpy(), certainty.cpu().numpy(), strict=True)
+        return [PatchMasks(*one) for one in both]
 
     def _certainty(self, maps: list[Tensor], masks: Tensor) -> Tensor:
         """Return (N, H, W) uint8 of maps and of the (N, D, H, W) masks made from them."""
@@ -287,7 +308,11 @@ def _check_maps(maps: list[Tensor], wanted: Tensor, names: list[str]) -> None:
         # Maps of absent classes are minus infinity on purpose.
         good = (torch.isfinite(m).flatten(2).all(2) == wanted).all(1)
         if not bool(good.all()):
-            raise ModelError(
-                f"The maps of patch {names[int(good.int().argmin())]!r} are no numbers (NaN or "
-                "infinite). The classifier is damaged or was trained badly."
-            )
+            raise _no_numbers(names[int(good.int().argmin())])
+
+
+def _no_numbers(name: str) -> ModelError:
+    return ModelError(
+        f"The maps of patch {name!r} are no numbers (NaN or infinite). The classifier is damaged "
+        "or was trained badly."
+    )

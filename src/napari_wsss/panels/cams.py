@@ -220,8 +220,10 @@ class CamPanel(Panel):
             self.look.show_error(error)
             return None
         self.explaining.choice = self.maps.chosen
-        self._looked = _of_maps(settings)
-        how = How(path, self._looked.changed(method=settings.method), preferences().device)
+        # What is 'auto' differs from map to map, and a map that is kept needs no other settings.
+        self._looked = _of_maps(self.masks.settings())
+        wanted = _of_maps(settings).changed(method=settings.method)
+        how = How(path, wanted, preferences().device)
         if self.kind.currentIndex() == _PATCH:
             patches, i = self.state.patch_set, self.patches.index
             if patches is None or i is None:
@@ -290,7 +292,7 @@ class CamPanel(Panel):
             settings = self._settings()
         except SettingsError:
             return  # which the form says
-        if _of_maps(settings) != self._looked:
+        if _of_maps(self.masks.settings()) != self._looked:
             self.explaining.explain()
         else:
             self.explaining.settings = settings

@@ -196,7 +196,9 @@ def _train(
     validate = calibrate = None
     if held is not None:
         validate = partial(_held_out_scores, PatchLoader(held, targets), settings.precision)
-        calibrate = partial(_calibrate, train if settings.calibrate_gate else None, held)
+        # A gate that learns nothing removes nothing, and must not begin to.
+        fitted = settings.calibrate_gate and settings.gate_weight > 0
+        calibrate = partial(_calibrate, train if fitted else None, held)
     phase = Phase(
         f"Segmenter ({targets.supervision})",
         _Batches(loader, train, settings, steps, group),

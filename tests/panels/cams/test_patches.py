@@ -238,6 +238,10 @@ def test_going_from_the_joint_head_to_depths_and_back(
     switch(joint, "Joint head, of all depths")
     assert joint.explaining.found is first
     assert joint.grid.over(4).name == "certainty"
+    # What depends on the method, such as the sizes of a patch, is no change of the settings.
+    joint.masks.form._rows["certainty"].widget.value = "0.85"
+    assert joint.explaining.found is first
+    assert "0.85 or more" in joint.view.text.text()
     np.testing.assert_allclose(joint.grid.over(4).data, first.explanation.agreement)
 
 

@@ -187,7 +187,7 @@ class _Row:
             found = ast.literal_eval(value.strip())
         except (ValueError, SyntaxError):
             return value.strip()
-        return (found,) if self._several and not isinstance(found, tuple) else found
+        return (found,) if self._several and not isinstance(found, tuple | str) else found
 
     def show(self, value: Any) -> None:
         with self.widget.changed.blocked():
