@@ -41,7 +41,7 @@ def make_model(
         for head in model.heads:
             torch.nn.init.normal_(head.weight, std=1.0)
         if model.joint is not None:
-            torch.nn.init.normal_(model.joint.classes.weight, std=100.0)  # sure here, not there
+            torch.nn.init.normal_(model.joint.classes.weight, std=15.0)  # sure here, not there
     return save_model(model.eval(), path)
 
 
