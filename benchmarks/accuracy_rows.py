@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from napari_wsss.classes import ClassTable
-from napari_wsss.recipes import Recipe, recipe
+from napari_wsss.recipes import RECIPES, Recipe, recipe
 
 __all__ = ["PLAN", "ROWS", "SETS", "DataSet", "Row"]
 
@@ -111,7 +111,7 @@ class Row:
 
     def settings(self, data: DataSet, seed: int) -> Recipe:
         """Return the settings of all stages for one seed and the budget of a set."""
-        base = _ONCE if self.base == "once" else recipe(self.base)
+        base = _BASES[self.base]
         common = {**PLAN, **data.budget, "seed": seed}
         classifier = base.classifier.changed(**self.classifier, **common)
         masks = base.pseudo_masks.changed(**self.pseudo_masks)
@@ -126,10 +126,14 @@ class Row:
 _ONE_VIEW: dict[str, Any] = {"flips": False, "scales": (1.0,)}
 _LEARNT_GATE: dict[str, Any] = {"calibrate_gate": False}
 _FITTED_GATE: dict[str, Any] = {"calibrate_gate": True}
-_ONCE = recipe("default").changed(
-    pseudo_masks=recipe("default").pseudo_masks.changed(**_ONE_VIEW),
-    segmenter=recipe("default").segmenter.changed(**_LEARNT_GATE),
-)
+_DEFAULT = recipe("default")
+_BASES = {
+    **RECIPES,
+    "once": _DEFAULT.changed(
+        pseudo_masks=_DEFAULT.pseudo_masks.changed(**_ONE_VIEW),
+        segmenter=_DEFAULT.segmenter.changed(**_LEARNT_GATE),
+    ),
+}
 #: The settings' defaults are those of recipe `default`, so what rows of `mlps` leave out is said.
 _EMA = {"decay": 0.97, "relabel_from": 1.0, "align": 0.0, "label_uncertain": False}
 _RELABEL = {**_EMA, "relabel_from": 0.35}

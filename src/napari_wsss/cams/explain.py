@@ -142,15 +142,17 @@ class Explainer:
         yield Progress("Class maps", 1, 3)
         maps = network.maps(name, image, label)
         wanted = torch.tensor(label)[None].to(network.device)
-        shown = [scaled(m, wanted)[0].cpu().numpy() for m in (*maps, fuse(maps))]
-        fused = fuse(maps).masked_fill(~wanted[:, :, None, None], -torch.inf)
+        fused = fuse(maps)
+        shown = [scaled(m, wanted)[0].cpu().numpy() for m in (*maps, fused)]
+        fused = fused.masked_fill(~wanted[:, :, None, None], -torch.inf)
         fused_mask = masks_from_maps([fused])[0].cpu().numpy()
+        several, own = label.sum() > 1, None
         # Grad-CAM of the label's classes alone, as it is written, rounds otherwise.
-        joint = network.settings.method == "joint"
-        own = network.of_maps(maps, label[None]) if joint else None
+        if several and network.settings.method == "joint":
+            own = network.of_maps(maps, label[None])
         del maps, fused
         yield Progress("Class maps", 2, 3)
-        if label.sum() == 1:
+        if not several:
             masks = np.full((len(shown), *image.shape[:2]), label.argmax(), np.uint8)
             strength = np.ones(masks.shape, np.float32)
             certainty = np.full(image.shape[:2], 255, np.uint8)

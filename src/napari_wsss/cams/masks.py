@@ -219,10 +219,10 @@ class MaskNetwork:
         labels, possible
             As in `masks`.
         """
-        wanted = torch.from_numpy(labels.astype(bool)).to(self.device)
+        wanted = self._flags(labels)
         barred = ~wanted[:, :, None, None]
         if possible is not None:
-            barred = torch.from_numpy(~np.stack(possible)).to(self.device) | barred
+            barred = barred | self._flags(~np.stack(possible))
         maps = [m.masked_fill(barred, -torch.inf) for m in maps]
         masks = masks_from_maps(maps)
         certainty = self._certainty(maps, masks)
@@ -254,7 +254,7 @@ class MaskNetwork:
         relative: bool,
     ) -> list[Tensor]:
         """Return the checked maps of `classes` at every depth, (N, K, H, W), on the device."""
-        wanted = torch.from_numpy(classes.astype(bool)).to(self.device)
+        wanted = self._flags(classes)
         batch = self._batch(images)
         with autocast(self.device, self.settings.precision):
             maps = depth_maps(
@@ -264,7 +264,7 @@ class MaskNetwork:
                 method=self.settings.method,
                 flips=self.settings.flips,
                 scales=self.settings.sizes,
-                label=torch.from_numpy(labels.astype(bool)).to(self.device),
+                label=self._flags(labels),
                 relative=relative,
             )
         _check_maps(maps, wanted, names)
@@ -277,6 +277,9 @@ class MaskNetwork:
             )
             for m in maps
         ]
+
+    def _flags(self, values: NDArray[np.bool_]) -> Tensor:
+        return torch.from_numpy(values.astype(bool)).to(self.device)
 
     def _batch(self, images: list[NDArray[np.uint8]]) -> Tensor:
         batch = torch.from_numpy(np.stack(images)).to(self.device)
