@@ -47,7 +47,8 @@ from napari_wsss.training.unlabelled import unlabelled
 from napari_wsss.workflows.measure import predict_image
 
 FOLDS = 2
-VERSION = 2
+VERSION = 2  #: of the stages that are kept
+MEASURED = 3  #: of what is measured
 ALL = "all"  #: trained on every image, tested on other ones
 
 
@@ -288,12 +289,12 @@ class Stages:
         """Return what identifies a measurement, wherever its stages are kept.
 
         Settings that are the defaults are left out, so that one which did not exist when a row
-        was measured does not call for measuring it again. Raise `VERSION` when a default
-        changes its meaning.
+        was measured does not call for measuring it again. Raise `VERSION` when a default of
+        a stage changes its meaning, `MEASURED` when one of measuring does.
         """
         made = self.made()
         parts = [
-            VERSION,
+            MEASURED,
             self.patches.fingerprint,
             [(s.kind, s.settings.model_dump(mode="json", exclude_defaults=True)) for s in made],
             [self.row.true_masks, self.row.unlabelled, self.row.gate, self.row.flips],

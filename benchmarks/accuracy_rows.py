@@ -172,6 +172,11 @@ ROWS: Mapping[str, Row] = {
     ),
     "mlps-fitted-gate": Row("mlps, the gate fitted to held-out labels", segmenter=_FITTED_GATE),
     "full-learnt-gate": Row("full supervision, the gate as it was learnt", targets="true masks"),
+    "full-averaged": Row(
+        "full supervision, phase 2 as in `default`: the last epoch, weights averaged",
+        targets="true masks",
+        base="default",
+    ),
     "default-apart": Row(
         "default without overlapping labels",
         base="default",

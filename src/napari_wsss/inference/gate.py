@@ -3,8 +3,9 @@
 The image is divided into windows of about the size of a training patch (the power of two next
 to it, so that blocks of whole chunks hold whole windows), at half their stride, on a grid
 that begins at the image's first pixel. The gate head's mean over a window says
-which classes it holds. At a pixel a class is allowed if any window that covers the pixel
-holds it. The grid is global, so the result does not depend on blocks or tiles.
+which classes it holds. A class that a pixel is of lies in every window that covers the pixel,
+so all of them are asked: it is allowed where the mean of what they say (of their logits) is
+above a threshold. The grid is global, so the result does not depend on blocks or tiles.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ def allowed_by_presence(region: Region, grid: GateGrid, rect: Rect, threshold: f
     rect
         A rectangle within the image.
     threshold
-        Classes at or below this probability in all windows of a pixel are absent; the most
-        probable class always stays.
+        Classes whose probability, by the mean logit of the windows over a pixel, is at or below
+        this are absent; the most probable class always stays.
     """
     cells = allowed_cells(region, grid, rect, threshold)
     return over_pixels(cells.to(region.logits.device), grid, rect)
@@ -90,12 +91,11 @@ def allowed_cells(region: Region, grid: GateGrid, rect: Rect, threshold: float) 
     spans = [grid.cells(rect.y, rect.height, 0), grid.cells(rect.x, rect.width, 1)]
     # One cell more on each side, because windows of neighbours reach into the block.
     sums, area = _cell_sums(region, grid, [(a - 1, b + 1) for a, b in spans])
-    window_sums = _pairs(sums)
     window_area = _pairs(area)
-    probability = torch.sigmoid(window_sums / window_area.clamp_min(1e-6))
-    probability = torch.where(window_area > 1e-6, probability, 0.0)
-    best = torch.nn.functional.max_pool2d(probability[None], 2, stride=1)[0]
-    return (best > threshold) | (best == best.amax(0, keepdim=True))
+    inside = window_area > 1e-6  # windows beyond the image say nothing
+    windows = torch.where(inside, _pairs(sums) / window_area.clamp_min(1e-6), 0.0)
+    mean = _pairs(windows) / _pairs(inside.double()).clamp_min(1)
+    return (torch.sigmoid(mean) > threshold) | (mean == mean.amax(0, keepdim=True))
 
 
 def over_pixels(cells: Tensor, grid: GateGrid, rect: Rect) -> Tensor:

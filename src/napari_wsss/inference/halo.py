@@ -66,7 +66,7 @@ def receptive_halo(model: WsssModel) -> Halo | None:
         Of its logits and of its presence map, which sees less, for it passes no decoder.
     """
     info = model.info
-    key = f"{info.kind} {info.encoder.model_dump_json()} {info.architecture}"
+    key = f"{type(model).__qualname__} {info.encoder.model_dump_json()} {info.architecture}"
     if key not in _KNOWN:
         with one_thread():  # on strips so thin that threads would only wait for one another
             _KNOWN[key] = _measure(model)

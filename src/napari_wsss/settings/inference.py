@@ -35,7 +35,11 @@ class InferenceSettings(Settings):
     )
     gate: bool = Field(True, description="Remove classes that the gate head finds absent.")
     gate_threshold: float = Field(
-        0.1, ge=0, le=1, description="Classes at or below this probability are absent."
+        0.3,
+        ge=0,
+        le=1,
+        description="Classes at or below this probability are absent, by the mean of the windows "
+        "over a pixel.",
     )
     tissue_only: bool = Field(True, description="Skip blocks without tissue; label 0 outside.")
     precision: Literal["auto", "bf16", "fp32"] = Field(
