@@ -35,7 +35,7 @@ class InferenceSettings(Settings):
     )
     gate: bool = Field(True, description="Remove classes that the gate head finds absent.")
     gate_threshold: float = Field(
-        0.3,
+        0.2,
         ge=0,
         le=1,
         description="Classes at or below this probability are absent, by the mean of the windows "
