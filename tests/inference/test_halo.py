@@ -113,3 +113,9 @@ def test_the_halo_does_not_depend_on_the_weights(make_model):
 def test_enlarging_shrinks_the_halo(make_model):
     one, two = (receptive_halo(make_model(encoder={"upscale": u})).logits for u in (1.0, 2.0))
     assert one / 2 <= two <= one / 2 + 16
+
+
+def test_another_network_of_the_same_settings_is_measured_by_itself(make_model, known_model):
+    sees_nothing_around = known_model(lambda x: x * 1.0, lambda x: x * 1.0)
+    assert receptive_halo(sees_nothing_around).logits == 0
+    assert receptive_halo(make_model("classifier")).logits > 0
