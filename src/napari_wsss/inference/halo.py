@@ -119,6 +119,9 @@ def _extents(probe: WsssModel, length: int, step: int, axis: int) -> list[int] |
     start = length // 2 // step * step
     found = []
     for out in probe.dense(x):
+        if not out.requires_grad:  # it does not depend on the image at all
+            found.append(0)
+            continue
         # The gate's map lies on the grid of the deepest features.
         scale = out.shape[axis] / length
         rows = out.narrow(axis, int(start * scale), max(1, round(step * scale)))
