@@ -217,20 +217,6 @@ ROWS: Mapping[str, Row] = {
         pseudo_masks=_SURER,
         segmenter={"start_from": "classifier", "teacher": _ALL},
     ),
-    "relabel-by-labels": Row(
-        "the same, the classifier's epoch chosen by labels",
-        base="once",
-        classifier={"choose_by": "labels"},
-        pseudo_masks=_SURER,
-        segmenter={**_COLD, "teacher": _ALL},
-    ),
-    "once-plain": Row(
-        "the same without overlaps, uncertain pixels never labelled, epoch chosen by labels",
-        base="once",
-        classifier={**_APART, "choose_by": "labels"},
-        pseudo_masks={**_APART, **_SURER},
-        segmenter={**_COLD, **_APART, "teacher": {"label_uncertain": False, **_ALL}},
-    ),
     # What the parts of mlps are worth.
     "mlps-no-pda": Row("mlps without PDA", classifier={"pda": {"enabled": False}}),
     "mlps-deepest": Row("mlps, deepest masks alone", segmenter={"depth_weights": (0, 0, 1)}),

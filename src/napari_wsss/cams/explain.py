@@ -211,7 +211,7 @@ class Explainer:
 
 
 def _present(chances: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return the classes that the gate would leave: the most probable one always."""
+    """Return the classes above the gate's threshold, and the most probable one always."""
     return (chances > InferenceSettings().gate_threshold) | (chances == chances.max())
 
 

@@ -119,13 +119,12 @@ def _extents(probe: WsssModel, length: int, step: int, axis: int) -> list[int] |
     start = length // 2 // step * step
     found = []
     for out in probe.dense(x):
-        if not out.requires_grad:  # it does not depend on the image at all
-            found.append(0)
-            continue
         # The gate's map lies on the grid of the deepest features.
         scale = out.shape[axis] / length
         rows = out.narrow(axis, int(start * scale), max(1, round(step * scale)))
-        (gradient,) = torch.autograd.grad(rows.double().sum(), x, retain_graph=True)
+        # With the image times 0, because an output need not depend on it at all.
+        total = rows.double().sum() + 0 * x.sum()
+        (gradient,) = torch.autograd.grad(total, x, retain_graph=True)
         seen = gradient.abs().sum([i for i in range(4) if i != axis]).nonzero().flatten()
         if len(seen) == 0:  # an output that does not depend on the image
             found.append(0)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,31 +113,17 @@ def on_slide_job(
     inputs = [path for s in sources if (path := s.path) is not None]
     inputs += [Path(one) for one in given if not isinstance(one, SlideLabels)]
     total, done = len(grouping.groups), 0
-    grid = sources[0].labels.grid
-    counts = {}
     with DatasetWriter(Path(out), classes, overwrite=overwrite, sources=inputs) as writer:
         for name, source in zip(names, sources, strict=True):
             cells = source.labels.labelled
             rows = _rows(source.labels, classes)
-            counts[name] = len(cells)
             for i, image in _images(source, cells, cancel):
                 y, x = source.labels.grid.origin_px(int(cells[i]))
                 patch = f"{name}_y{y:05d}_x{x:05d}"
                 writer.add(patch, image, None, rows[i], grouping.groups[done], "train")
                 done += 1
                 yield Progress("patches", done, total)
-        header = {
-            "mpp": grid.mpp,
-            "size_px": grid.size_px,
-            "stride_px": grid.size_px,
-            "glass": glass,
-            "groups": "slides" if grouping.region_side is None else "regions",
-            "slides": {
-                name: {"patches": counts[name], "fingerprint": source.labels.slide.fingerprint}
-                for name, source in zip(names, sources, strict=True)
-            },
-        }
-        writer.finish(header)
+        writer.finish(_header(sources, names, grouping, glass))
     return load_patches(out)
 
 
@@ -166,6 +152,27 @@ def on_slide(
 
 
 # -- finding the slides -------------------------------------------------------------
+
+
+def _header(
+    sources: Sequence[_Source], names: Sequence[str], grouping: Grouping, glass: Glass
+) -> dict[str, Any]:
+    """Return what the set says of its patches and of the slides that they are of."""
+    grid = sources[0].labels.grid
+    return {
+        "mpp": grid.mpp,
+        "size_px": grid.size_px,
+        "stride_px": grid.size_px,
+        "glass": glass,
+        "groups": "slides" if grouping.region_side is None else "regions",
+        "slides": {
+            name: {
+                "patches": len(source.labels.labelled),
+                "fingerprint": source.labels.slide.fingerprint,
+            }
+            for name, source in zip(names, sources, strict=True)
+        },
+    }
 
 
 def _source(given: _Labels, slides: Sequence[Slide], folder: str | Path | None) -> _Source:
