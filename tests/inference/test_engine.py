@@ -166,10 +166,12 @@ def test_a_shorter_halo_would_not_be_exact(exact_engine):
     st.sampled_from([48, 64, 90]),
     st.sampled_from([16, 32]),
     st.integers(0, 40),
+    st.booleans(),
 )
-@settings(max_examples=200, deadline=None, derandomize=True)
-def test_tiles_of_a_grid_have_one_shape_and_hold_what_is_needed(shape, side, step, margin):
-    tiles = ExactTiles(step, 4 * step, 2 * step)
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_tiles_of_a_grid_hold_what_is_needed(shape, side, step, margin, alike):
+    """In one shape if they are to be alike, and no more than needed if not."""
+    tiles = ExactTiles(step, 4 * step, 2 * step, alike)
     end = [-(-n // step) * step for n in shape]
     shapes = set()
     for y in range(0, shape[0], side):
@@ -186,7 +188,11 @@ def test_tiles_of_a_grid_have_one_shape_and_hold_what_is_needed(shape, side, ste
                     assert first <= max(0, start - around)
                     assert first + length >= min(whole, start + count + around)
                 assert 0 <= first <= first + length <= whole
-    assert len(shapes) == 1
+                if not alike:
+                    reach = tiles.reach(margin)
+                    assert first == 0 or first + step > start - reach
+                    assert first + length - step < start + count + reach
+    assert len(shapes) == 1 or not alike
 
 
 def test_a_batch_gives_what_its_tiles_give_alone(exact_engine):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from napari_wsss.models import Classifier, Segmenter
+from napari_wsss.models import acceleration as module
 from napari_wsss.models.acceleration import accelerated
 from napari_wsss.models.base import Window
 from napari_wsss.models.device import autocast, uses_bf16
@@ -62,6 +63,29 @@ def test_bytes_go_straight_into_the_first_convolution(make_info):
     assert first.border is not None
     # Beyond the image lies what was black before normalising: the mean.
     torch.testing.assert_close(first.border, torch.full((3,), 127.5))
+
+
+def test_a_model_is_looked_at_once_as_long_as_it_stays_as_it_is(make_info, monkeypatch):
+    looked = []
+    fused = module.fused
+    monkeypatch.setattr(module, "fused", lambda m: looked.append(m) or fused(m))
+    model, images = made(make_info, name="test_resnet"), pixels(64, 64)
+    one = accelerated(model, CPU, "fp32")
+    two = accelerated(model, CPU, "fp32")
+    assert len(looked) == 1
+    assert not set(one.modules()) & set(two.modules())  # hooks of one must not reach the other
+    with torch.inference_mode():
+        before = two.dense(taken(two, images)).logits
+        torch.testing.assert_close(one.dense(taken(one, images)).logits, before, atol=0, rtol=0)
+    with torch.no_grad():
+        model.encoder.net.conv1[0].weight.mul_(2)
+    changed = accelerated(model, CPU, "fp32")
+    assert len(looked) == 2
+    with torch.inference_mode():
+        after = changed.dense(taken(changed, images)).logits
+        expected = model.dense(images / 255).logits
+    assert (after - before).abs().max() > 1e-3 * before.abs().max()
+    torch.testing.assert_close(after, expected, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.skipif(

@@ -83,7 +83,8 @@ class Engine:
         self.batch_size = _BATCH.get(self.device.type, 1) if wanted == "auto" else wanted
         self.tiles: ExactTiles | BlendedTiles
         if self.halo is not None:
-            self.tiles = ExactTiles(self.step, self.halo.logits, self.halo.presence)
+            alike = self.batch_size > 1
+            self.tiles = ExactTiles(self.step, self.halo.logits, self.halo.presence, alike)
         else:
             self.tiles = self._blended_tiles()
         self._flips = _FLIPS if flips else _FLIPS[:1]

@@ -31,9 +31,8 @@ class Rect(NamedTuple):
 class ExactTiles:
     """Tiles of networks of limited sight: a rectangle and a halo.
 
-    A tile that would reach beyond the image is shifted inside, not cut, so that all tiles of
-    one block size have one shape; beyond the border networks see what they see in a pass
-    over the whole image.
+    A tile ends where the image does, so that beyond the border networks see what they see in
+    a pass over the whole image.
 
     Attributes
     ----------
@@ -41,11 +40,15 @@ class ExactTiles:
         Tiles begin at multiples of this (px).
     logits_halo, presence_halo
         How far the network sees, as in `Halo` (px).
+    alike
+        Whether all tiles of one block size have one shape, as a batch needs: those that would
+        reach beyond the image are shifted inside then, not cut, which is more to compute.
     """
 
     step: int
     logits_halo: int
     presence_halo: int
+    alike: bool = False
 
     def reads(self, shape: tuple[int, int], rect: Rect, margin: int, side: int) -> Rect:
         """Return the tile that gives `rect`, and the presence map `margin` px around it.
@@ -59,18 +62,27 @@ class ExactTiles:
         margin
             What the gate needs beyond the rectangle.
         side
-            Side of a block; all rectangles of a grid of it get tiles of one shape.
+            Side of a block, of whose grid the rectangle is; asked for if tiles are `alike`.
         """
         reach = self.reach(margin)
-        y, height = self._span(rect.y, side, shape[0], reach)
-        x, width = self._span(rect.x, side, shape[1], reach)
+        spans = []
+        for start, count, size in zip(rect[:2], rect[2:], shape, strict=True):
+            if self.alike:
+                spans.append(self._shifted(start, side, size, reach))
+            else:
+                spans.append(self._cut(start, count, size, reach))
+        (y, height), (x, width) = spans
         return Rect(y, x, height, width)
 
     def reach(self, margin: int) -> int:
         """Return how far beyond its block a tile reaches."""
         return _up(max(self.logits_halo, margin + self.presence_halo), self.step)
 
-    def _span(self, start: int, side: int, size: int, reach: int) -> tuple[int, int]:
+    def _cut(self, start: int, count: int, size: int, reach: int) -> tuple[int, int]:
+        first = max(0, (start - reach) // self.step * self.step)
+        return first, min(_up(size, self.step), _up(start + count + reach, self.step)) - first
+
+    def _shifted(self, start: int, side: int, size: int, reach: int) -> tuple[int, int]:
         whole = _up(size, self.step)
         # A block that begins between two steps reaches up to a step further back.
         length = min(whole, _up(side + (self.step - 1 if side % self.step else 0), self.step))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+from weakref import WeakKeyDictionary
 
 import torch
 
+from napari_wsss.models.base import WsssModel
+from napari_wsss.models.checkpoint import weights_digest
 from napari_wsss.models.device import autocast, uses_bf16
 from napari_wsss.models.fusion import M, fused, probe
 from napari_wsss.models.pixel_input import with_pixel_input
@@ -13,6 +16,12 @@ from napari_wsss.models.quick_conv import QuickConv
 from napari_wsss.models.quick_layers import with_quick_convolutions
 
 __all__ = ["accelerated"]
+
+#: The copy that was made last of each model that is in use, and what it was made of and for:
+#: its comparisons take a quarter of a second, which every one of many small images would pay.
+_MADE: WeakKeyDictionary[WsssModel, tuple[tuple[str, bool, bool], WsssModel]] = (
+    WeakKeyDictionary()
+)
 
 
 def accelerated(model: M, device: torch.device, precision: str = "auto") -> M:
@@ -31,16 +40,26 @@ def accelerated(model: M, device: torch.device, precision: str = "auto") -> M:
     Returns
     -------
     WsssModel
-        On the device, channels last, in evaluation mode. If its ``encoder.normalises`` is
-        false it takes images (N, 3, H, W) uint8, else values from 0 to 1.
+        On the device, channels last, in evaluation mode; the caller's own. If its
+        ``encoder.normalises`` is false it takes images (N, 3, H, W) uint8, else values from
+        0 to 1.
     """
+    made_for = (weights_digest(model), device.type == "cpu", uses_bf16(device, precision))
+    known, quick = _MADE.get(model, (None, None))
+    if known != made_for or quick is None:
+        quick = _made(model, on_cpu=made_for[1], in_bf16=made_for[2])
+        _MADE[model] = made_for, quick
+    own: M = copy.deepcopy(quick)  # type: ignore[assignment]
+    return own.to(device).to(memory_format=torch.channels_last)
+
+
+def _made(model: M, *, on_cpu: bool, in_bf16: bool) -> M:
+    """Return the copy on the CPU, in the layout of `model`."""
     quick = fused(model)
-    if device.type == "cpu":
+    if on_cpu:
         quick = with_quick_convolutions(quick)
     quick = with_pixel_input(quick)
-    if uses_bf16(device, precision):
-        quick = _in_bf16(quick)
-    return quick.to(device).to(memory_format=torch.channels_last)
+    return _in_bf16(quick) if in_bf16 else quick
 
 
 def _in_bf16(model: M) -> M:
