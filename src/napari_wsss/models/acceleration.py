@@ -19,9 +19,7 @@ __all__ = ["accelerated"]
 
 #: The copy that was made last of each model that is in use, and what it was made of and for:
 #: its comparisons take a quarter of a second, which every one of many small images would pay.
-_MADE: WeakKeyDictionary[WsssModel, tuple[tuple[str, bool, bool], WsssModel]] = (
-    WeakKeyDictionary()
-)
+_MADE: WeakKeyDictionary[WsssModel, tuple[tuple[str, bool, bool], WsssModel]] = WeakKeyDictionary()
 
 
 def accelerated(model: M, device: torch.device, precision: str = "auto") -> M:

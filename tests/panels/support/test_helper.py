@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,18 @@ def counting(n: int, pause: float = 0.0, *, cancel: CancelToken) -> Job[int]:
         time.sleep(pause)
         yield Progress("Counting", i + 1, n)
     return os.getpid()
+
+
+def in_one_go(folder: Path, seconds: float, *, cancel: CancelToken) -> Job[None]:
+    yield Progress("Begins", 0, 1)
+    time.sleep(seconds)
+    (folder / "stopped").touch()
+    cancel.raise_if_cancelled()
+
+
+def listing(folder: Path, *, cancel: CancelToken) -> Job[list[str]]:
+    yield Progress("Looking", 0, 1)
+    return [p.name for p in folder.iterdir()]
 
 
 def failing(error: Exception, *, cancel: CancelToken) -> Job[None]:
@@ -127,6 +140,33 @@ def test_cancelling_arrives_at_once():
     with pytest.raises(CancelledError):
         run(counting, 10_000, 0.002, cancel=token, on_event=cancel)
     assert time.monotonic() - began[0] < 1
+
+
+def test_a_long_step_holds_nobody_up_but_the_next_job(tmp_path):
+    """A layer of a network cannot be interrupted; the panel answers, and files stay consistent."""
+    token = CancelToken()
+    began = []
+
+    def cancel(_):
+        began.append(time.monotonic())
+        token.cancel()
+
+    with pytest.raises(CancelledError):
+        run(in_one_go, tmp_path, 2.0, cancel=token, on_event=cancel)
+    assert time.monotonic() - began[0] < 1
+    assert not list(tmp_path.iterdir()), "it is still at it"
+    assert run(listing, tmp_path) == ["stopped"]
+
+
+def test_who_waits_for_a_job_that_stops_can_be_cancelled(tmp_path):
+    token = CancelToken()
+    with pytest.raises(CancelledError):
+        run(in_one_go, tmp_path, 2.0, cancel=token, on_event=lambda _: token.cancel())
+    other = CancelToken()
+    other.cancel()
+    with pytest.raises(CancelledError):
+        run(listing, tmp_path, cancel=other)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_job_that_is_closed_is_cancelled(helper_in_a_thread):

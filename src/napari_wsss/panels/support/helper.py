@@ -20,6 +20,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, BinaryIO, TypeVar
 
@@ -37,6 +38,9 @@ _MAIN = "napari_wsss.panels.support.helper_main"
 _POLL_S = 0.02
 #: Seconds to end in.
 _PATIENCE_S = 5.0
+#: Seconds that a cancelled job is waited for. One layer of a network, whose memory the system
+#: hands out for the first time, can take three.
+_STOPPING_S = 0.5
 
 
 def apart(
@@ -57,7 +61,8 @@ def apart(
     arguments
         What can be pickled.
     cancel
-        Stops it.
+        Stops it. A job that does not get to its next safe point in time is left to stop by
+        itself; what is asked for next waits for that in the process.
     view
         Called here again and again; there, the function gets one that returns the latest value.
     compute
@@ -77,12 +82,15 @@ def apart(
     threads = threads_for_jobs() if compute else None
     number, answers = helper.ask((function, arguments, threads, view is not None))
     told = None
-    asked = False
+    asked: float | None = None
     try:
         while True:
-            if cancel.cancelled and not asked:
-                asked = True
-                helper.send(number, "cancel")
+            if cancel.cancelled:
+                if asked is None:
+                    asked = time.monotonic()
+                    helper.send(number, "cancel")
+                elif time.monotonic() - asked > _STOPPING_S:
+                    cancel.raise_if_cancelled()
             now = None if view is None else view()
             if now != told:
                 told = now

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from napari_wsss.errors import CancelledError, WsssError
@@ -23,7 +23,7 @@ __all__ = ["Told", "main", "serve"]
 
 #: How much it stands back behind the viewer, as by the command ``nice``.
 _NICE = 10
-#: Seconds that jobs have to stop in when the viewer has ended.
+#: Seconds that jobs have to stop in when the viewer has ended, or before the next one begins.
 _PATIENCE_S = 10.0
 #: What jobs need and takes seconds to load.
 _LOADED_AHEAD = ("training", "training.classifier", "inference.slide", "cams.explain")
@@ -58,15 +58,19 @@ class _Answers:
 
 
 class _Work:
-    """One job."""
+    """One job, which begins when those `before` it have stopped."""
 
-    def __init__(self, number: int, data: bytes, answers: _Answers) -> None:
+    def __init__(
+        self, number: int, data: bytes, answers: _Answers, before: Sequence[_Work] = ()
+    ) -> None:
         self.token, self.told = CancelToken(), Told()
         self._number, self._data, self._answers = number, data, answers
+        self._before = before
         self.thread = threading.Thread(target=self._run, name="helper job", daemon=True)
 
     def _run(self) -> None:
         try:
+            _stopped(self._before, self.token)
             result = run_job(self._job(), self._event)
             self._answers.send(self._number, "finished", result)
         except CancelledError as error:
@@ -108,7 +112,10 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
             break
         jobs = {n: work for n, work in jobs.items() if work.thread.is_alive()}
         if kind == "run":
-            jobs[number] = _Work(number, value, out)
+            # The viewer does not wait long for a job that it cancelled; what it asks for next
+            # may be about the same files.
+            stopping = [work for work in jobs.values() if work.token.cancelled]
+            jobs[number] = _Work(number, value, out, stopping)
             jobs[number].thread.start()
         elif number in jobs:
             if kind == "tell":
@@ -117,9 +124,17 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
                 jobs[number].token.cancel()
     for work in jobs.values():
         work.token.cancel()
+    _stopped(jobs.values())
+
+
+def _stopped(jobs: Iterable[_Work], cancel: CancelToken | None = None) -> None:
+    """Wait until jobs have stopped, but not for ever: one may hang, on a network drive say."""
     end = time.monotonic() + _PATIENCE_S
-    for work in jobs.values():
-        work.thread.join(max(0.0, end - time.monotonic()))
+    for work in jobs:
+        while work.thread.is_alive() and time.monotonic() < end:
+            if cancel is not None:
+                cancel.raise_if_cancelled()
+            work.thread.join(0.05)
 
 
 def main() -> None:
