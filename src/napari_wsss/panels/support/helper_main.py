@@ -71,6 +71,7 @@ class _Work:
     def _run(self) -> None:
         try:
             _stopped(self._before, self.token)
+            self._before = ()
             result = run_job(self._job(), self._event)
             self._answers.send(self._number, "finished", result)
         except CancelledError as error:
