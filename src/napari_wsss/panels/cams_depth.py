@@ -135,7 +135,7 @@ class MapBox(QWidget):
         self.note.setWordWrap(True)
         form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
-        form.addRow("&Map", self.box)
+        form.addRow("Map", self.box)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
