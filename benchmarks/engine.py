@@ -93,10 +93,10 @@ def _throughput(args: argparse.Namespace, model: Segmenter) -> list[str]:
     plan = SlidePlan.of(slide, model, settings, None)
     engine = Engine(model, settings)
     margin = GateGrid.of(model.info.patch_size_px, plan.shape).margin_px(plan.side)
-    tile = engine.tiles.reads(plan.shape, next(plan.blocks()).rect, margin, plan.side)
+    tiles = [engine.tiles.reads(plan.shape, b.rect, margin, plan.side) for b in plan.blocks()]
+    tile = max(tiles, key=lambda t: t.height * t.width)  # those at the border are smaller
     useful = plan.shape[0] * plan.shape[1] / 1e6
-    blocks = len(list(plan.blocks()))
-    overhead = blocks * tile.height * tile.width / 1e6 / useful
+    overhead = sum(t.height * t.width for t in tiles) / 1e6 / useful
     bare, whole = [], []
     for _ in range(args.runs):
         bare.append(_bare_speed(engine, tile.height, tile.width))
