@@ -86,6 +86,15 @@ def test_a_model_is_looked_at_once_as_long_as_it_stays_as_it_is(make_info, monke
         expected = model.dense(images / 255).logits
     assert (after - before).abs().max() > 1e-3 * before.abs().max()
     torch.testing.assert_close(after, expected, atol=1e-4, rtol=1e-3)
+    model.encoder.normalise_by((0.4, 0.5, 0.6), (0.2, 0.3, 0.2))
+    otherwise = accelerated(model, CPU, "fp32")
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            otherwise.dense(taken(otherwise, images)).logits,
+            model.dense(images / 255).logits,
+            atol=1e-4,
+            rtol=1e-3,
+        )
 
 
 @pytest.mark.skipif(

@@ -89,6 +89,10 @@ def viewer(make_napari_viewer_proxy):
     assert wait_for_jobs(20)
     left = [t.name for t in threading.enumerate() if t.name.startswith("napari-wsss")]
     assert not left
+    # What was left in the helper, which is a thread of the tests here.
+    for thread in threading.enumerate():
+        if thread.name == "helper job":
+            thread.join(20)
 
 
 @pytest.fixture

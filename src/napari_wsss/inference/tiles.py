@@ -31,8 +31,8 @@ class Rect(NamedTuple):
 class ExactTiles:
     """Tiles of networks of limited sight: a rectangle and a halo.
 
-    A tile ends where the image does, so that beyond the border networks see what they see in
-    a pass over the whole image.
+    A tile ends where the image does, up to a whole step, so that beyond the border networks see
+    what they see in a pass over the whole image.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class ExactTiles:
         margin
             What the gate needs beyond the rectangle.
         side
-            Side of a block, of whose grid the rectangle is; asked for if tiles are `alike`.
+            Side of a block, of whose grid the rectangle is; used only if tiles are `alike`.
         """
         reach = self.reach(margin)
         spans = []

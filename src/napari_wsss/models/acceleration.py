@@ -19,7 +19,7 @@ __all__ = ["accelerated"]
 
 #: The copy that was made last of each model that is in use, and what it was made of and for:
 #: its comparisons take a quarter of a second, which every one of many small images would pay.
-_MADE: WeakKeyDictionary[WsssModel, tuple[tuple[str, bool, bool], WsssModel]] = WeakKeyDictionary()
+_MADE: WeakKeyDictionary[WsssModel, tuple[object, WsssModel]] = WeakKeyDictionary()
 
 
 def accelerated(model: M, device: torch.device, precision: str = "auto") -> M:
@@ -42,10 +42,13 @@ def accelerated(model: M, device: torch.device, precision: str = "auto") -> M:
         ``encoder.normalises`` is false it takes images (N, 3, H, W) uint8, else values from
         0 to 1.
     """
-    made_for = (weights_digest(model), device.type == "cpu", uses_bf16(device, precision))
+    on_cpu, in_bf16 = device.type == "cpu", uses_bf16(device, precision)
+    # Mean and deviation of the pixels are no weights, but go into the first convolution.
+    pixels = [v.flatten().tolist() for v in (model.encoder.mean, model.encoder.std)]
+    made_for = weights_digest(model), pixels, on_cpu, in_bf16
     known, quick = _MADE.get(model, (None, None))
     if known != made_for or quick is None:
-        quick = _made(model, on_cpu=made_for[1], in_bf16=made_for[2])
+        quick = _made(model, on_cpu=on_cpu, in_bf16=in_bf16)
         _MADE[model] = made_for, quick
     own: M = copy.deepcopy(quick)  # type: ignore[assignment]
     return own.to(device).to(memory_format=torch.channels_last)

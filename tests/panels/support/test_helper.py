@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("qtpy.QtWidgets")
 
 from napari_wsss.errors import CancelledError, DataError, WsssError
-from napari_wsss.jobs import CancelToken, Job, Progress, run_job
+from napari_wsss.jobs import CancelToken, Job, Log, Progress, run_job
 from napari_wsss.panels.support import helper as helper_module
 from napari_wsss.panels.support.helper import apart
 
@@ -152,21 +152,33 @@ def test_a_long_step_holds_nobody_up_but_the_next_job(tmp_path):
         token.cancel()
 
     with pytest.raises(CancelledError):
-        run(in_one_go, tmp_path, 2.0, cancel=token, on_event=cancel)
+        run(in_one_go, tmp_path, 2.0, cancel=token, on_event=cancel, leave=lambda _: True)
     assert time.monotonic() - began[0] < 1
     assert not list(tmp_path.iterdir()), "it is still at it"
-    assert run(listing, tmp_path) == ["stopped"]
+    told = []
+    assert run(listing, tmp_path, on_event=told.append) == ["stopped"]
+    assert told[0] == Log("Begins when the work that was stopped has ended")
+    told.clear()
+    run(listing, tmp_path, on_event=told.append)
+    assert told == [Progress("Looking", 0, 1)]
+
+
+def test_a_job_that_may_not_be_left_is_waited_for(tmp_path):
+    token = CancelToken()
+    with pytest.raises(CancelledError):
+        run(in_one_go, tmp_path, 1.0, cancel=token, on_event=lambda _: token.cancel())
+    assert [p.name for p in tmp_path.iterdir()] == ["stopped"]
 
 
 def test_who_waits_for_a_job_that_stops_can_be_cancelled(tmp_path):
-    token = CancelToken()
+    token, leave = CancelToken(), {"leave": lambda _: True}
     with pytest.raises(CancelledError):
-        run(in_one_go, tmp_path, 2.0, cancel=token, on_event=lambda _: token.cancel())
+        run(in_one_go, tmp_path, 2.0, cancel=token, on_event=lambda _: token.cancel(), **leave)
     other = CancelToken()
-    other.cancel()
     with pytest.raises(CancelledError):
-        run(listing, tmp_path, cancel=other)
-    assert not list(tmp_path.iterdir())
+        run(listing, tmp_path, cancel=other, on_event=lambda _: other.cancel())
+    assert not list(tmp_path.iterdir()), "its end was not waited for"
+    assert run(listing, tmp_path) == ["stopped"]
 
 
 def test_a_job_that_is_closed_is_cancelled(helper_in_a_thread):

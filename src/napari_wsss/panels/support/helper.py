@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from napari_wsss.environment import computing_environment
 from napari_wsss.errors import WsssError
-from napari_wsss.jobs import CancelToken, Job
+from napari_wsss.jobs import CancelToken, Event, Job
 from napari_wsss.panels.support.cores import threads_for_jobs
 
 __all__ = ["Helper", "apart", "compute_here", "start"]
@@ -36,10 +36,10 @@ T = TypeVar("T")
 _MAIN = "napari_wsss.panels.support.helper_main"
 #: Seconds between two looks at whether a job was cancelled and where the user looks.
 _POLL_S = 0.02
-#: Seconds to end in.
-_PATIENCE_S = 5.0
-#: Seconds that a cancelled job is waited for. One layer of a network, whose memory the system
-#: hands out for the first time, can take three.
+#: Seconds to end in: a little more than the process gives its jobs.
+_PATIENCE_S = 12.0
+#: Seconds that a cancelled job is waited for if it can be left. One layer of a network, whose
+#: memory the system hands out for the first time, can take three.
 _STOPPING_S = 0.5
 
 
@@ -49,6 +49,7 @@ def apart(
     cancel: CancelToken,
     view: Callable[[], Any] | None = None,
     compute: bool = True,
+    leave: Callable[[Event], bool] | None = None,
 ) -> Job[T]:
     """Yield the events of a job that runs in the helper process; returns what it returns.
 
@@ -61,12 +62,15 @@ def apart(
     arguments
         What can be pickled.
     cancel
-        Stops it. A job that does not get to its next safe point in time is left to stop by
-        itself; what is asked for next waits for that in the process.
+        Stops it.
     view
         Called here again and again; there, the function gets one that returns the latest value.
     compute
         Leave cores to the viewer.
+    leave
+        Given every event, it says whether a job that is cancelled before the next one may be
+        left to stop by itself, if it takes longer than half a second to its next safe point.
+        What is asked for after that waits for it in the process. By default none is left.
 
     Raises
     ------
@@ -83,13 +87,15 @@ def apart(
     number, answers = helper.ask((function, arguments, threads, view is not None))
     told = None
     asked: float | None = None
+    may_leave = False
     try:
         while True:
             if cancel.cancelled:
                 if asked is None:
                     asked = time.monotonic()
                     helper.send(number, "cancel")
-                elif time.monotonic() - asked > _STOPPING_S:
+                elif may_leave and time.monotonic() - asked > _STOPPING_S:
+                    helper.send(number, "leave")
                     cancel.raise_if_cancelled()
             now = None if view is None else view()
             if now != told:
@@ -106,6 +112,7 @@ def apart(
                 return value
             if kind == "failed":
                 raise value
+            may_leave = leave is not None and leave(value)
             yield value
     finally:
         helper.forget(number)

@@ -17,13 +17,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from napari_wsss.errors import CancelledError, WsssError
-from napari_wsss.jobs import CancelToken, Event, run_job
+from napari_wsss.jobs import CancelToken, Event, Log, run_job
 
 __all__ = ["Told", "main", "serve"]
 
 #: How much it stands back behind the viewer, as by the command ``nice``.
 _NICE = 10
-#: Seconds that jobs have to stop in when the viewer has ended, or before the next one begins.
+#: Seconds that jobs have to stop in when the viewer has ended, or has left them.
 _PATIENCE_S = 10.0
 #: What jobs need and takes seconds to load.
 _LOADED_AHEAD = ("training", "training.classifier", "inference.slide", "cams.explain")
@@ -58,7 +58,7 @@ class _Answers:
 
 
 class _Work:
-    """One job, which begins when those `before` it have stopped."""
+    """One job, which begins when those `before` it, which the viewer has left, have stopped."""
 
     def __init__(
         self, number: int, data: bytes, answers: _Answers, before: Sequence[_Work] = ()
@@ -66,18 +66,26 @@ class _Work:
         self.token, self.told = CancelToken(), Told()
         self._number, self._data, self._answers = number, data, answers
         self._before = before
+        self.left = False
         self.thread = threading.Thread(target=self._run, name="helper job", daemon=True)
 
     def _run(self) -> None:
         try:
-            _stopped(self._before, self.token)
-            self._before = ()
+            self._wait()
             result = run_job(self._job(), self._event)
             self._answers.send(self._number, "finished", result)
         except CancelledError as error:
             self._answers.send(self._number, "failed", error)
         except Exception as error:  # told in the viewer, whatever it is
             self._answers.send(self._number, "failed", _portable(error))
+
+    def _wait(self) -> None:
+        if self._before:
+            self._event(Log("Begins when the work that was stopped has ended"))
+        _stopped(self._before, self.token)
+        for work in self._before:
+            work.left = False  # one that hangs is not waited for again
+        self._before = ()
 
     def _job(self) -> Any:
         function, arguments, threads, follows = pickle.loads(self._data)
@@ -99,7 +107,8 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     ----------
     requests
         Pickles of (number of the job, kind, value): ``"run"`` with the pickled job,
-        ``"tell"`` with a new value for its `Told`, ``"cancel"``.
+        ``"tell"`` with a new value for its `Told`, ``"cancel"``, and ``"leave"`` after that
+        if nobody waits for its end any more, so that later jobs do.
     answers
         Gets pickles of (number of the job, kind, pickled value): ``"event"``, and last
         ``"finished"`` with what the job returned or ``"failed"`` with its exception.
@@ -113,16 +122,15 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
             break
         jobs = {n: work for n, work in jobs.items() if work.thread.is_alive()}
         if kind == "run":
-            # The viewer does not wait long for a job that it cancelled; what it asks for next
-            # may be about the same files.
-            stopping = [work for work in jobs.values() if work.token.cancelled]
-            jobs[number] = _Work(number, value, out, stopping)
+            left = [work for work in jobs.values() if work.left]
+            jobs[number] = _Work(number, value, out, left)
             jobs[number].thread.start()
         elif number in jobs:
             if kind == "tell":
                 jobs[number].told.value = value
             else:
                 jobs[number].token.cancel()
+                jobs[number].left |= kind == "leave"
     for work in jobs.values():
         work.token.cancel()
     _stopped(jobs.values())

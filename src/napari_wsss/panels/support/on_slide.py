@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from napari_wsss.jobs import CancelToken, Job
+from napari_wsss.jobs import BlockDone, CancelToken, Event, Job, Log, Progress
 from napari_wsss.panels.support.helper import apart, compute_here
 from napari_wsss.slides import Slide, open_slide
 
@@ -32,15 +32,40 @@ def on_slide(
     function
         Of a module; called with a slide, the arguments and ``cancel``, and ``view`` if it is
         given.
-    arguments, cancel, view
+    arguments, cancel
         As of `apart`.
+    view
+        As of `apart`; only runs block by block have one. They may be left while they compute
+        blocks, as they store no more of them and their journal is right at any moment.
     """
     if slide.path is not None:
         wanted = slide.path, slide.mpp, function, arguments
-        return (yield from apart(_on_file, *wanted, cancel=cancel, view=view))
+        leave = None if view is None else _Blocks()
+        return (yield from apart(_on_file, *wanted, cancel=cancel, view=view, leave=leave))
     compute_here()
     more = {} if view is None else {"view": view}
     return (yield from function(slide, *arguments, **more, cancel=cancel))
+
+
+class _Blocks:
+    """Says, event by event, whether a run is still computing blocks.
+
+    It begins to after it has said what it will do; with the last block that is over, and the
+    coarser levels and the seal follow.
+    """
+
+    def __init__(self) -> None:
+        self._computing = self._block = False
+
+    def __call__(self, event: Event) -> bool:
+        if isinstance(event, BlockDone):
+            self._block = True
+        elif isinstance(event, Progress):
+            self._computing = self._block and event.done < event.total
+            self._block = False
+        elif isinstance(event, Log):
+            self._computing = True
+        return self._computing
 
 
 def _on_file(

@@ -1,5 +1,7 @@
 """Jobs in a thread beside the viewer: none is lost, none outlives it, one at a time computes.
 
+One that the viewer left in the helper process may still be in its last layer (`helper.apart`).
+
 Not the workers of superqt, which napari uses: they lose RuntimeErrors of generators without a
 word (lack of GPU memory is one), cannot close what they stop, and replace the warning handler
 of the whole process from within a thread.
