@@ -24,6 +24,40 @@ from napari_wsss.errors import SettingsError
 
 __all__ = ["evaluate", "register"]
 
+Model = Annotated[
+    Path,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="Trained segmenter, a file or a name that 'models' lists; of a classifier, "
+        "its maps alone decide.",
+        show_default=False,
+    ),
+]
+Images = Annotated[
+    Path,
+    typer.Option("--images", metavar="DIR", help="Folder of images.", show_default=False),
+]
+Masks = Annotated[
+    Path,
+    typer.Option(
+        "--masks",
+        metavar="DIR",
+        help="Their masks, of the same names, in the values of the class table.",
+        show_default=False,
+    ),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="DIR",
+        help="Write a report with pictures to DIR/report.html.",
+        show_default=False,
+    ),
+]
+Flips = Annotated[bool, typer.Option("--flips", help="Average predictions over the four flips.")]
+
 #: Table of the settings file, and first part of --set keys, that holds inference settings.
 INFERENCE = "inference"
 
@@ -34,41 +68,11 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    model: Annotated[
-        Path,
-        typer.Option(
-            "--model",
-            metavar="MODEL",
-            help="Trained segmenter, a file or a name that 'models' lists; of a classifier, "
-            "its maps alone decide.",
-            show_default=False,
-        ),
-    ],
-    images: Annotated[
-        Path,
-        typer.Option("--images", metavar="DIR", help="Folder of images.", show_default=False),
-    ],
-    masks: Annotated[
-        Path,
-        typer.Option(
-            "--masks",
-            metavar="DIR",
-            help="Their masks, of the same names, in the values of the class table.",
-            show_default=False,
-        ),
-    ],
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            "--report",
-            metavar="DIR",
-            help="Write a report with pictures to DIR/report.html.",
-            show_default=False,
-        ),
-    ] = None,
-    flips: Annotated[
-        bool, typer.Option("--flips", help="Average predictions over the four flips.")
-    ] = False,
+    model: Model,
+    images: Images,
+    masks: Masks,
+    report: Report = None,
+    flips: Flips = False,
     classes: Classes = None,
     mpp: Mpp = None,
     settings: SettingsFile = None,

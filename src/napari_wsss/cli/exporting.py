@@ -15,6 +15,67 @@ from napari_wsss.cli.options import Json, Mpp, Overwrite, Quiet
 
 __all__ = ["export", "register"]
 
+Result = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RESULT", help="Folder NAME.ome.zarr that 'segment' wrote.", show_default=False
+    ),
+]
+GeoJson = Annotated[
+    Path | None,
+    typer.Option(
+        "--geojson",
+        metavar="FILE",
+        help="Outlines for QuPath, in pixels of the slide (.geojson or .geojson.gz).",
+        show_default=False,
+    ),
+]
+Csv = Annotated[
+    Path | None,
+    typer.Option(
+        "--csv",
+        metavar="FILE",
+        help="Areas per class, counted at full resolution.",
+        show_default=False,
+    ),
+]
+Picture = Annotated[
+    Path | None,
+    typer.Option(
+        "--picture",
+        metavar="FILE",
+        help="The segmentation as .png, with legend and scale bar.",
+        show_default=False,
+    ),
+]
+Slide = Annotated[
+    Path | None,
+    typer.Option(
+        "--slide",
+        metavar="FILE",
+        help="Shown below the colours of the picture.",
+        show_default=False,
+    ),
+]
+Simplify = Annotated[
+    float,
+    typer.Option(
+        "--simplify",
+        min=0,
+        metavar="PX",
+        help="Straighten outlines by at most so many pixels of the result (0: exact).",
+    ),
+]
+MinArea = Annotated[
+    float,
+    typer.Option(
+        "--min-area",
+        min=0,
+        metavar="PX",
+        help="Leave out regions of fewer pixels of the result.",
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
@@ -22,66 +83,13 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    result: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RESULT", help="Folder NAME.ome.zarr that 'segment' wrote.", show_default=False
-        ),
-    ],
-    geojson: Annotated[
-        Path | None,
-        typer.Option(
-            "--geojson",
-            metavar="FILE",
-            help="Outlines for QuPath, in pixels of the slide (.geojson or .geojson.gz).",
-            show_default=False,
-        ),
-    ] = None,
-    csv: Annotated[
-        Path | None,
-        typer.Option(
-            "--csv",
-            metavar="FILE",
-            help="Areas per class, counted at full resolution.",
-            show_default=False,
-        ),
-    ] = None,
-    picture: Annotated[
-        Path | None,
-        typer.Option(
-            "--picture",
-            metavar="FILE",
-            help="The segmentation as .png, with legend and scale bar.",
-            show_default=False,
-        ),
-    ] = None,
-    slide: Annotated[
-        Path | None,
-        typer.Option(
-            "--slide",
-            metavar="FILE",
-            help="Shown below the colours of the picture.",
-            show_default=False,
-        ),
-    ] = None,
-    simplify: Annotated[
-        float,
-        typer.Option(
-            "--simplify",
-            min=0,
-            metavar="PX",
-            help="Straighten outlines by at most so many pixels of the result (0: exact).",
-        ),
-    ] = 0.0,
-    min_area: Annotated[
-        float,
-        typer.Option(
-            "--min-area",
-            min=0,
-            metavar="PX",
-            help="Leave out regions of fewer pixels of the result.",
-        ),
-    ] = 0.0,
+    result: Result,
+    geojson: GeoJson = None,
+    csv: Csv = None,
+    picture: Picture = None,
+    slide: Slide = None,
+    simplify: Simplify = 0.0,
+    min_area: MinArea = 0.0,
     mpp: Mpp = None,
     overwrite: Overwrite = False,
     json: Json = None,

@@ -32,6 +32,60 @@ class Glass(StrEnum):
     TISSUE = "tissue"
 
 
+Images = Annotated[
+    Path, typer.Argument(metavar="IMAGES", help="Folder of images.", show_default=False)
+]
+Masks = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MASKS",
+        help="Folder of masks with the names of the images.",
+        show_default=False,
+    ),
+]
+ClassFile = Annotated[
+    Path,
+    typer.Option(
+        "--classes",
+        metavar="FILE",
+        help="classes.toml with the name, mask value and colour of every class.",
+        show_default=False,
+    ),
+]
+Out = Annotated[
+    Path,
+    typer.Option("--out", metavar="DIR", help="Folder to write.", show_default=False),
+]
+Size = Annotated[int, typer.Option("--size", metavar="PX", help="Side of a patch.")]
+Stride = Annotated[int, typer.Option("--stride", metavar="PX", help="Step from patch to patch.")]
+MinShare = Annotated[
+    float,
+    typer.Option(
+        "--min-share",
+        metavar="SHARE",
+        help="A class is present if it covers this share of the patch.",
+    ),
+]
+MaxIgnored = Annotated[
+    float,
+    typer.Option(
+        "--max-ignored", metavar="SHARE", help="Leave out patches with more ignored pixels."
+    ),
+]
+GlassKind = Annotated[
+    Glass,
+    typer.Option(
+        "--glass",
+        help="White pixels: no class ('ignore') or tissue ('tissue', for fat); 'auto' "
+        "ignores them if the class table ignores any mask value.",
+    ),
+]
+OneSplit = Annotated[
+    Split | None,
+    typer.Option("--split", help="Split that all patches belong to.", show_default=False),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     group = typer.Typer(
@@ -46,60 +100,16 @@ def register(app: typer.Typer) -> None:
 
 
 def from_masks(
-    images: Annotated[
-        Path, typer.Argument(metavar="IMAGES", help="Folder of images.", show_default=False)
-    ],
-    masks: Annotated[
-        Path,
-        typer.Argument(
-            metavar="MASKS",
-            help="Folder of masks with the names of the images.",
-            show_default=False,
-        ),
-    ],
-    classes: Annotated[
-        Path,
-        typer.Option(
-            "--classes",
-            metavar="FILE",
-            help="classes.toml with the name, mask value and colour of every class.",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option("--out", metavar="DIR", help="Folder to write.", show_default=False),
-    ],
-    size: Annotated[int, typer.Option("--size", metavar="PX", help="Side of a patch.")] = 112,
-    stride: Annotated[
-        int, typer.Option("--stride", metavar="PX", help="Step from patch to patch.")
-    ] = 56,
-    min_share: Annotated[
-        float,
-        typer.Option(
-            "--min-share",
-            metavar="SHARE",
-            help="A class is present if it covers this share of the patch.",
-        ),
-    ] = 0.05,
-    max_ignored: Annotated[
-        float,
-        typer.Option(
-            "--max-ignored", metavar="SHARE", help="Leave out patches with more ignored pixels."
-        ),
-    ] = 1.0,
-    glass: Annotated[
-        Glass,
-        typer.Option(
-            "--glass",
-            help="White pixels: no class ('ignore') or tissue ('tissue', for fat); 'auto' "
-            "ignores them if the class table ignores any mask value.",
-        ),
-    ] = Glass.AUTO,
-    split: Annotated[
-        Split | None,
-        typer.Option("--split", help="Split that all patches belong to.", show_default=False),
-    ] = None,
+    images: Images,
+    masks: Masks,
+    classes: ClassFile,
+    out: Out,
+    size: Size = 112,
+    stride: Stride = 56,
+    min_share: MinShare = 0.05,
+    max_ignored: MaxIgnored = 1.0,
+    glass: GlassKind = Glass.AUTO,
+    split: OneSplit = None,
     mpp: Mpp = None,
     overwrite: Overwrite = False,
     json: Json = None,

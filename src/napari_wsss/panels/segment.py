@@ -57,7 +57,6 @@ class SegmentPanel(Panel):
         self._live: LiveResult | None = None
         self._centre: ViewCentre | None = None
         self._running: Inputs | None = None
-        self._behind = False
         self._suggested: Path | None = None
         self._outcome = ""  # what is said of a run that was stopped
         self._prepared: Look | None = None
@@ -119,7 +118,6 @@ class SegmentPanel(Panel):
         self.legend.hidden_changed.connect(self._hide_classes)
         self._looker.changed.connect(self._update)
         self._looker.changed.connect(self._prepare)
-        self._looker.changed.connect(self._catch_up)
         self._preparer.ended.connect(self._prepare)
         self._looker.failed.connect(self.job.show_error)
         self.job.requested.connect(self._start)
@@ -362,13 +360,6 @@ class SegmentPanel(Panel):
         except WsssError:
             self.legend.set_areas(None)  # the folder is gone, which the run itself says
 
-    def _catch_up(self) -> None:
-        """Show what a run stored after it was left: the look that follows waits for its end."""
-        if self._behind and not self._looker.looking:
-            self._behind = False
-            self._refresh(last=True)
-            self._count()
-
     def _finished(self, path: Path) -> None:
         if self._closed:
             return
@@ -392,7 +383,6 @@ class SegmentPanel(Panel):
         self._unfollow()
         self._refresh(last=True)
         self._count()
-        self._behind = True
         self._looker.inputs_changed()
 
     def _unfollow(self) -> None:
