@@ -117,7 +117,8 @@ class Bench:
             folder = stages.folder(stage)
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / "lock"):  # sets and rows may run side by side
-                found, seconds[stage.kind] = stages.make(stage, found)
+                found, spent = stages.make(stage, found)
+                seconds[stage.kind + ", again" * (stage.kind in seconds)] = spent
             if stage.kind == "pseudo masks":
                 quality = stages.quality(stage, found)
         counts = self.measure(found, row)
@@ -283,7 +284,13 @@ class Stages:
             return stages
         stages.append(Stage("pseudo masks", settings.pseudo_masks, (self.folder(stages[0]).name,)))
         last = (self.folder(stages[1]).name, *besides)
-        return [*stages, Stage("segmenter", settings.segmenter, last)]
+        stages.append(Stage("segmenter", settings.segmenter, last))
+        if self.row.second_round is not None:
+            how = settings.pseudo_masks.changed(method="segmenter", **self.row.second_round)
+            stages.append(Stage("pseudo masks", how, (self.folder(stages[2]).name,)))
+            last = (self.folder(stages[3]).name, *besides)
+            stages.append(Stage("segmenter", settings.segmenter, last))
+        return stages
 
     def mark(self) -> str:
         """Return what identifies a measurement, wherever its stages are kept.

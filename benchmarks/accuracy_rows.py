@@ -84,6 +84,9 @@ class Row:
         Recipe that the changes apply to; ``"once"`` is what `default` was before.
     classifier, pseudo_masks, segmenter
         Changes of the recipe's settings, as the settings take them.
+    second_round
+        Changes of the pseudo masks that the trained segmenter makes, for another to learn from;
+        None for no second round.
     true_masks
         Training images whose patches carry their true masks besides.
     unlabelled
@@ -103,6 +106,7 @@ class Row:
     classifier: Mapping[str, Any] = field(default_factory=dict)
     pseudo_masks: Mapping[str, Any] = field(default_factory=dict)
     segmenter: Mapping[str, Any] = field(default_factory=dict)
+    second_round: Mapping[str, Any] | None = None
     true_masks: int = 0
     unlabelled: bool = False
     flipped: float = 0.0
@@ -176,6 +180,22 @@ ROWS: Mapping[str, Row] = {
         "full supervision, phase 2 as in `default`: the last epoch, weights averaged",
         targets="true masks",
         base="default",
+    ),
+    "default-gce": Row(
+        "default + generalised cross-entropy", base="default", segmenter={"noise": {"loss": "gce"}}
+    ),
+    "default-sce": Row(
+        "default + symmetric cross-entropy", base="default", segmenter={"noise": {"loss": "sce"}}
+    ),
+    "default-presence": Row(
+        "default + presence of classes",
+        base="default",
+        segmenter={"noise": {"presence_weight": 0.5}},
+    ),
+    "default-second-round": Row(
+        "default + a second round of pseudo masks, from the segmenter",
+        base="default",
+        second_round={},
     ),
     "default-apart": Row(
         "default without overlapping labels",

@@ -32,6 +32,13 @@ class Recipe(Settings):
     classifier: ClassifierSettings = Field(description="Phase 1.")
     pseudo_masks: PseudoMaskSettings = Field(description="Pseudo masks.")
     segmenter: SegmenterSettings = Field(description="Phase 2.")
+    rounds: int = Field(
+        1,
+        ge=1,
+        le=10,
+        description="How often pseudo masks are made and learnt from: after the first time they "
+        "are those of the segmenter of the round before.",
+    )
 
     def with_values(self, stage: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of a stage as plain data with `values` put over them.

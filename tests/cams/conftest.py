@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from napari_wsss.classes import ClassTable
-from napari_wsss.models import Classifier, ModelInfo
+from napari_wsss.models import Classifier, ModelInfo, Segmenter
 from napari_wsss.patches import PatchSet, load_patches
 from napari_wsss.settings import EncoderSettings
 
@@ -70,6 +70,23 @@ def make_classifier() -> MakeClassifier:
         return model.eval()
 
     return make
+
+
+@pytest.fixture
+def segmenter() -> Segmenter:
+    """Return what an earlier round could have trained."""
+    torch.manual_seed(0)
+    encoder = EncoderSettings(name="tf_efficientnet_lite0", upscale=1.0)
+    info = ModelInfo(
+        kind="segmenter",
+        encoder=encoder,
+        architecture={"decoder": "unet", "decoder_channels": 16, "encoder_stages": 4},
+        classes=CLASSES.to_dict(),
+        patch_size_px=48,
+    )
+    model = Segmenter(info).eval()
+    torch.nn.init.normal_(model.classifier.weight, std=1.0)
+    return model
 
 
 @pytest.fixture

@@ -66,6 +66,49 @@ def test_the_joint_head_writes_one_mask_and_how_certain_it_is(make_classifier, p
         assert (certainty == 1).all() == (row.sum() == 1)
 
 
+def test_a_segmenter_makes_the_masks_of_a_second_round(segmenter, patches, out):
+    settings = PseudoMaskSettings(certainty=0, glass="tissue")
+    masks = generate_pseudo_masks(patches, segmenter, out, settings)
+    assert (masks.depths, masks.made_by) == (1, "segmenter")
+    assert masks.encoder_name == segmenter.encoder.settings.name
+    several = 0
+    for i, (name, row) in enumerate(zip(patches.names, patches.labels, strict=True)):
+        found, certainty = masks.targets(name)[0], masks.agreement(name)
+        assert set(np.unique(found)) <= set(np.flatnonzero(row))
+        several += len(np.unique(found)) > 1
+        if row.sum() == 1:
+            assert (certainty == 1).all()
+            continue
+        expected = by_hand(segmenter, patches.read(i), row)
+        assert (found == expected.argmax(0)).mean() > 0.99
+        np.testing.assert_allclose(certainty, expected.max(0), atol=0.01)
+    assert several  # the network does decide
+
+
+def by_hand(segmenter, rgb, row):
+    """Return the mean over the four flips of the probabilities of the label's classes."""
+    image = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
+    absent = torch.tensor(~row)[None, :, None, None]
+    total = 0
+    for axes in ((), (2,), (3,), (2, 3)):
+        with torch.inference_mode():
+            logits = segmenter.dense(image.flip(axes)).logits.flip(axes)
+        total = total + logits.masked_fill(absent, -99).softmax(1)[0].numpy()
+    return total / 4
+
+
+@pytest.mark.parametrize("method", ["gradcam", "heads", "joint"])
+def test_a_segmenter_has_no_maps_of_a_classifier(segmenter, patches, out, method):
+    with pytest.raises(ModelError, match=f"segmenter has no maps by method '{method}'"):
+        generate_pseudo_masks(patches, segmenter, out, PseudoMaskSettings(method=method))
+    assert not out.exists()
+
+
+def test_a_classifier_has_no_map_of_a_segmenter(classifier, patches, out):
+    with pytest.raises(ModelError, match="classifier has no maps by method 'segmenter'"):
+        generate_pseudo_masks(patches, classifier, out, PseudoMaskSettings(method="segmenter"))
+
+
 def test_absent_classes_lose_even_to_maps_of_nothing(classifier, patches, out):
     for head in classifier.heads:
         torch.nn.init.zeros_(head.weight)

@@ -6,6 +6,7 @@ import pytest
 from safetensors.torch import load_file
 
 from napari_wsss import load_patches, train_classifier
+from napari_wsss.cams import PseudoMasks
 from napari_wsss.models import read_info
 from napari_wsss.settings import ClassifierSettings, EncoderSettings
 
@@ -84,10 +85,20 @@ def test_masks_to_check_against_must_exist_before_work(cli, dataset, classifier,
     assert not out.exists()
 
 
-def test_a_segmenter_is_no_classifier(cli, dataset, segmenter, tmp_path):
-    result = cli("pseudo-masks", dataset, "--classifier", segmenter, "--out", tmp_path / "p")
+def test_a_segmenter_makes_the_masks_of_a_second_round(cli, dataset, segmenter, tiny, tmp_path):
+    masks, out = tmp_path / "p", tmp_path / "second.safetensors"
+    result = cli("pseudo-masks", dataset, "--classifier", segmenter, "--out", masks)
+    assert result.exit_code == 0, result.output
+    assert PseudoMasks(masks).made_by == "segmenter"
+    again = cli("train-segmenter", dataset, "--pseudo-masks", masks, "--out", out, *tiny)
+    assert again.exit_code == 0, again.output
+
+
+def test_a_segmenter_has_no_maps_of_a_classifier(cli, dataset, segmenter, tmp_path):
+    args = ("--classifier", segmenter, "--out", tmp_path / "p", "--set", "method=joint")
+    result = cli("pseudo-masks", dataset, *args)
     assert result.exit_code == 1
-    assert "segmenter" in result.stderr
+    assert "Set method = 'auto'" in result.stderr
     assert not (tmp_path / "p").exists()
 
 

@@ -76,6 +76,17 @@ def test_true_masks_come_from_no_classifier(patches, segmenter):
     assert is_same(weights(model), before)
 
 
+def test_a_second_round_goes_on_from_the_segmenter(patches, segmenter, tmp_path):
+    before = segmenter().eval()
+    masks = generate_pseudo_masks(replace(patches, masks=None), before, tmp_path / "second")
+    torch.manual_seed(9)
+    model = Segmenter(before.info)
+    assert not is_same(weights(model), weights(before))
+    (said,) = start_from_classifier(model, masks)
+    assert "segmenter has learnt" in said.message
+    assert is_same(weights(model), weights(before))
+
+
 def test_another_encoder_begins_new_and_says_so(pseudo, segmenter):
     model = segmenter(encoder={"name": "test_efficientnet", "weights": "random", "upscale": 1})
     before = weights(model)

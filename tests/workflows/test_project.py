@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from napari_wsss.cams import PseudoMasks
 from napari_wsss.errors import OutputError, SettingsError
 from napari_wsss.workflows import run_project
 
@@ -73,6 +74,22 @@ def test_all_stages_run_once_and_are_then_skipped(tmp_path, draw_pictures):
     with pytest.raises(OutputError, match="classifier"):
         run_project(file)
     assert (run / "segmenter.safetensors").read_bytes() == weights
+
+
+def test_a_second_round_goes_on_from_the_first(tmp_path, draw_pictures):
+    file = project(tmp_path, draw_pictures)
+    file.write_text(file.read_text().split("[evaluate]")[0])
+    run_project(file)
+    run = tmp_path / "run"
+    first = (run / "segmenter.safetensors").read_bytes()
+    file.write_text(file.read_text().replace("seed = 3", "seed = 3\nrounds = 2"))
+    outcome = run_project(file)["stages"]
+    done = {stage for stage, what in outcome.items() if what == "done"}
+    assert done == {"pseudo-masks-2", "segmenter-2"}
+    assert (run / "segmenter.safetensors").read_bytes() == first
+    assert PseudoMasks(run / "pseudo-masks-2").made_by == "segmenter"
+    assert (run / "segmenter-2.safetensors").is_file()
+    assert set(run_project(file)["stages"].values()) == {"skipped"}
 
 
 @pytest.mark.parametrize(

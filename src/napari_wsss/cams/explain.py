@@ -64,6 +64,8 @@ class Explainer:
         )
         self._averaged = self._network.settings
         self._once = self._averaged.changed(flips=False, scales=(1.0,))
+        #: Pixels of network input per pixel of the deepest map.
+        self._reduction = classifier.encoder.reductions[classifier.stages[-1]]
 
     def explain(
         self,
@@ -202,12 +204,6 @@ class Explainer:
             logits, kernel, [max(1, side // 2) for side in kernel], ceil_mode=True
         )
         return torch.sigmoid(means.amax((2, 3)))[0].numpy()
-
-    @property
-    def _reduction(self) -> int:
-        """Pixels of network input per pixel of the deepest map."""
-        model = self._network.model
-        return model.encoder.reductions[model.stages[-1]]
 
 
 def _present(chances: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -6,15 +6,17 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from napari_wsss.errors import ModelError
-from napari_wsss.models import Classifier
+from napari_wsss.models import Classifier, Segmenter
 
 __all__ = [
+    "check_method",
     "depth_maps",
     "fuse",
     "gradcam_maps",
@@ -22,6 +24,7 @@ __all__ = [
     "joint_maps",
     "mean_logits",
     "scaled",
+    "segmenter_maps",
     "supports_gradcam",
 ]
 
@@ -29,7 +32,7 @@ _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
 
 
 def depth_maps(
-    model: Classifier,
+    model: Classifier | Segmenter,
     images: Tensor,
     wanted: Tensor,
     *,
@@ -50,14 +53,14 @@ def depth_maps(
     wanted
         (N, K) bool: classes to compute; the maps of all others are minus infinity.
     method
-        ``"gradcam"``, ``"heads"`` or ``"joint"``.
+        ``"gradcam"``, ``"heads"`` or ``"joint"`` of a classifier; ``"segmenter"`` of a segmenter.
     flips
         Average over the four flips, or over the scales, each flipped otherwise.
     scales
         Average over the images enlarged (above 1) or reduced by these factors.
     label
-        (N, K) bool: the classes that share the pixels, which the joint head's maps are averaged
-        by; by default `wanted`.
+        (N, K) bool: the classes that share the pixels, which the maps of the joint head or of a
+        segmenter are averaged by; by default `wanted`.
     relative
         Leave out one backward pass: at all depths but the deepest the maps of a patch are
         then right up to a term that its wanted classes share, which is enough for the
@@ -66,29 +69,40 @@ def depth_maps(
     Returns
     -------
     list of Tensor
-        Per depth, shallow to deep, (N, K, H, W); one for the joint head. Values are signed:
-        the negative part, which a displayed CAM cuts off, still orders the classes where all
-        are weak. Those of the joint head are logits; where it is averaged, the mean is that of
-        the probabilities (`mean_logits`).
+        Per depth, shallow to deep, (N, K, H, W); one for the joint head or a segmenter. Values
+        are signed: the negative part, which a displayed CAM cuts off, still orders the classes
+        where all are weak. Those of joint head and segmenter are logits; where they are averaged,
+        the mean is that of the probabilities (`mean_logits`).
 
     Raises
     ------
     ModelError
-        If heads are asked for that the classifier was trained without, or Grad-CAM of an
-        encoder whose features do not lie on the way to the class logits.
+        If heads are asked for that the classifier was trained without, Grad-CAM of an encoder
+        whose features do not lie on the way to the class logits, or maps of the other kind of
+        model.
     """
-    methods: dict[str, Callable[[Classifier, Tensor, Tensor], list[Tensor]]] = {
+    check_method(model, method)
+    methods: dict[str, Callable[[Any, Tensor, Tensor], list[Tensor]]] = {
         "gradcam": partial(gradcam_maps, relative=relative),
         "heads": head_maps,
         "joint": joint_maps,
+        "segmenter": segmenter_maps,
     }
     views = _seen(partial(methods[method], model), images, wanted, _views(scales, flips))
-    if method == "joint":
+    if method in ("joint", "segmenter"):
         maps = [mean_logits((m for (m,) in views), wanted if label is None else label)]
     else:
         maps = _mean(views)
     absent = ~wanted[:, :, None, None]
     return [m.masked_fill(absent, -torch.inf) for m in maps]
+
+
+def check_method(model: Classifier | Segmenter, method: str) -> None:
+    """Raise ModelError if maps by `method` are those of the other kind of model."""
+    if (model.info.kind == "segmenter") != (method == "segmenter"):
+        raise ModelError(
+            f"A {model.info.kind} has no maps by method {method!r}. Set method = 'auto'."
+        )
 
 
 def _seen(
@@ -256,6 +270,12 @@ def head_maps(model: Classifier, images: Tensor, wanted: Tensor) -> list[Tensor]
 def joint_maps(model: Classifier, images: Tensor, wanted: Tensor) -> list[Tensor]:
     """Return the map of the joint head, (N, K, h, w), by one forward pass."""
     return [model.joint_map(model.features(images)).float()]
+
+
+@torch.no_grad()
+def segmenter_maps(model: Segmenter, images: Tensor, wanted: Tensor) -> list[Tensor]:
+    """Return the pixel logits of a segmenter, (N, K, H, W), by one forward pass."""
+    return [model.dense(images).logits.float()]
 
 
 def fuse(maps: list[Tensor]) -> Tensor:

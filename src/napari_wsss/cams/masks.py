@@ -1,4 +1,4 @@
-"""Masks from class activation maps, in batches."""
+"""Masks from class activation maps or, in a second round, from a segmenter, in batches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from napari_wsss.cams.refine import guided_filter
 from napari_wsss.classes import IGNORE
 from napari_wsss.errors import ModelError, WsssError
 from napari_wsss.jobs import CancelToken
-from napari_wsss.models import Classifier
+from napari_wsss.models import Classifier, Segmenter
 from napari_wsss.models.device import autocast, is_out_of_memory
 from napari_wsss.models.fusion import fused
 from napari_wsss.models.interrupt import interruptible
@@ -36,7 +36,7 @@ class PatchMasks(NamedTuple):
         (D, H, W) class indices, shallow to deep; 255 where a pixel is no class.
     certainty
         (H, W) uint8, 255 is certain: the share of the depths that agree with the deepest or,
-        of the joint head, the probability of the winner among the label's classes.
+        of one map, the probability of the winner among the label's classes.
     """
 
     masks: NDArray[np.uint8]
@@ -44,12 +44,13 @@ class PatchMasks(NamedTuple):
 
 
 class MaskNetwork:
-    """A classifier ready to make masks of patches.
+    """A model ready to make masks of patches.
 
     Parameters
     ----------
-    classifier
-        A copy of it runs, its batch norms folded into its convolutions.
+    model
+        Classifier, or segmenter of an earlier round. A copy of it runs, its batch norms folded
+        into its convolutions.
     settings
         Method, flips, scales, threshold, certainty, precision and batch size.
     device
@@ -61,19 +62,19 @@ class MaskNetwork:
 
     def __init__(
         self,
-        classifier: Classifier,
+        model: Classifier | Segmenter,
         settings: PseudoMaskSettings,
         device: torch.device,
         cancel: CancelToken,
     ):
         prepare_process()
-        model = fused(classifier)
+        quick = fused(model)
         if device.type == "cpu":
-            model = with_matrix_products(model)
-        model = model.to(device).to(memory_format=torch.channels_last)
+            quick = with_matrix_products(quick)
+        quick = quick.to(device).to(memory_format=torch.channels_last)
         self.cancel = cancel
-        self.model = interruptible(model, lambda: self.cancel.raise_if_cancelled())
-        self.settings = settings.resolved(classifier.info.architecture)
+        self.model = interruptible(quick, lambda: self.cancel.raise_if_cancelled())
+        self.settings = settings.resolved(model.info.architecture)
         self.device = device
         self._most = settings.batch_size  # halved when memory runs out
 
@@ -155,18 +156,16 @@ class MaskNetwork:
             return self._maps([name], [image], every, label[None], relative=False)
 
     def presence(self, name: str, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return (K, h, w), the deepest head's logits of an image.
+        """Return (K, h, w), logits whose mean over a window says whether a class is in it.
 
-        Their mean over a window says whether a class is in it. Parameters and errors are those
-        of `maps`.
+        Parameters and errors are those of `maps`.
         """
         with (
             self._memory_of(name),
             torch.no_grad(),
             autocast(self.device, self.settings.precision),
         ):
-            features = self.model.features(self._batch([image]))
-            found = self.model.heads[-1](features[-1])[0].float()
+            found = self.model.dense(self._batch([image])).presence[0].float()
         if not bool(torch.isfinite(found).all()):
             raise _no_numbers(name)
         return found.cpu().numpy()
@@ -238,7 +237,7 @@ class MaskNetwork:
 
     def _certainty(self, maps: list[Tensor], masks: Tensor) -> Tensor:
         """Return (N, H, W) uint8 of maps and of the (N, D, H, W) masks made from them."""
-        if self.settings.method == "joint":
+        if self.settings.one_map:
             share = torch.softmax(maps[-1].float(), 1).amax(1)
         else:
             share = (masks == masks[:, -1:]).float().mean(1)
@@ -316,6 +315,6 @@ def _check_maps(maps: list[Tensor], wanted: Tensor, names: list[str]) -> None:
 
 def _no_numbers(name: str) -> ModelError:
     return ModelError(
-        f"The maps of patch {name!r} are no numbers (NaN or infinite). The classifier is damaged "
+        f"The maps of patch {name!r} are no numbers (NaN or infinite). The model is damaged "
         "or was trained badly."
     )

@@ -1,4 +1,4 @@
-"""Pseudo masks of a patch set from a classifier's maps."""
+"""Pseudo masks of a patch set, from a classifier's maps or a segmenter of an earlier round."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_wsss.cams.maps import check_method
 from napari_wsss.cams.masks import MaskNetwork, PatchMasks
 from napari_wsss.cams.store import (
     ENCODER,
@@ -28,7 +29,7 @@ from napari_wsss.classes import IGNORE
 from napari_wsss.errors import DataError, ModelError, OutputError, listed
 from napari_wsss.files import output_error
 from napari_wsss.jobs import CancelToken, Event, Job, Log, Progress, run_job
-from napari_wsss.models import Classifier
+from napari_wsss.models import Classifier, Segmenter
 from napari_wsss.models.base import check_resolution
 from napari_wsss.models.device import choose_device, describe_device
 from napari_wsss.models.weights import write_encoder_weights
@@ -45,7 +46,7 @@ _THREADS = 3
 
 def generate_pseudo_masks(
     patches: PatchSet,
-    classifier: Classifier,
+    model: Classifier | Segmenter,
     out: str | Path,
     settings: PseudoMaskSettings | None = None,
     *,
@@ -60,12 +61,15 @@ def generate_pseudo_masks(
     classes of the patch's label, arg-max. A patch with one label has a constant mask and
     is not passed through the network. White pixels become 255 where glass is no tissue.
 
+    A segmenter that was trained on such masks makes those of a second round: its
+    probabilities, restricted in the same way, give one mask.
+
     Parameters
     ----------
     patches
         Patches (H, W, 3) with labels (N, K). Their masks, if any, are not read.
-    classifier
-        With the same classes in the same order.
+    model
+        Classifier, or segmenter of an earlier round, with the same classes in the same order.
     out
         Folder to write; an unfinished one of the same inputs is continued.
     settings
@@ -81,13 +85,13 @@ def generate_pseudo_masks(
     Raises
     ------
     ModelError
-        If the classifier has other classes than the patches.
+        If the model has other classes than the patches, or no maps by this method.
     DataError, OutputError, CancelledError
         As they say.
     """
     job = pseudo_mask_job(
         patches,
-        classifier,
+        model,
         Path(out),
         settings,
         device=device,
@@ -99,7 +103,7 @@ def generate_pseudo_masks(
 
 def pseudo_mask_job(
     patches: PatchSet,
-    classifier: Classifier,
+    model: Classifier | Segmenter,
     out: Path,
     settings: PseudoMaskSettings | None = None,
     *,
@@ -108,24 +112,24 @@ def pseudo_mask_job(
     cancel: CancelToken | None = None,
 ) -> Job[PseudoMasks]:
     """Yield the events of `generate_pseudo_masks`, which documents the parameters."""
-    settings = (settings or PseudoMaskSettings()).resolved(classifier.info.architecture)
+    settings = (settings or PseudoMaskSettings()).resolved(model.info.architecture)
     cancel = cancel or CancelToken()
-    _check_fits(patches, classifier)
+    _check_fits(patches, model, settings)
     glass = patches.glass if settings.glass == "auto" else settings.glass
-    depths = 1 if settings.method == "joint" else len(classifier.stages)
-    mark = _fingerprint(patches, classifier, settings, glass)
+    depths = 1 if isinstance(model, Segmenter) or settings.one_map else len(model.stages)
+    mark = _fingerprint(patches, model, settings, glass)
     _prepare_folder(out, mark, overwrite)
     record = {
         "complete": False,
         "fingerprint": mark,
         "depths": depths,
-        "classifier": classifier.info.model_dump(mode="json"),
+        model.info.kind: model.info.model_dump(mode="json"),
         "settings": {**settings.model_dump(mode="json"), "glass": glass},
         GLASS_IS_CERTAIN: True,
     }
     write_record(out, record)
     patches.classes.with_index_values().write(out / "classes.toml")
-    write_encoder_weights(classifier.encoder.net, out / ENCODER)
+    write_encoder_weights(model.encoder.net, out / ENCODER)
     writer = PseudoMaskWriter(out, patches.classes, depths)
     where = choose_device(device)
     single = patches.single_label
@@ -135,7 +139,7 @@ def pseudo_mask_job(
     )
     todo = [i for i in range(len(patches)) if not writer.has(patches.names[i])]
     needed = not single[todo].all()
-    network = MaskNetwork(classifier, settings, where, cancel) if needed else None
+    network = MaskNetwork(model, settings, where, cancel) if needed else None
     overlaps = Overlaps(patches) if needed and settings.overlaps else None
     if overlaps is not None:
         yield from overlaps_said(overlaps)
@@ -215,14 +219,17 @@ class _Making:
         self.writer.write(self.patches.names[i], masks, certainty)
 
 
-def _check_fits(patches: PatchSet, classifier: Classifier) -> None:
-    """Raise ModelError or DataError if no masks can be made of `patches` by `classifier`."""
-    if classifier.classes.names != patches.classes.names:
+def _check_fits(
+    patches: PatchSet, model: Classifier | Segmenter, settings: PseudoMaskSettings
+) -> None:
+    """Raise ModelError or DataError if no masks can be made of `patches` by `model`."""
+    check_method(model, settings.method)
+    if model.classes.names != patches.classes.names:
         raise ModelError(
-            f"The classifier knows {', '.join(classifier.classes.names)}; the patches have "
+            f"The {model.info.kind} knows {', '.join(model.classes.names)}; the patches have "
             f"{', '.join(patches.classes.names)}. They must be the same, in the same order."
         )
-    check_resolution(classifier, patches.mpp)
+    check_resolution(model, patches.mpp)
     unlabelled = [n for n, row in zip(patches.names, patches.labels, strict=True) if not row.any()]
     if unlabelled:
         raise DataError(
@@ -279,10 +286,10 @@ def _unfinished(out: Path, mark: str, overwrite: bool) -> bool:
 
 
 def _fingerprint(
-    patches: PatchSet, classifier: Classifier, settings: PseudoMaskSettings, glass: str
+    patches: PatchSet, model: Classifier | Segmenter, settings: PseudoMaskSettings, glass: str
 ) -> str:
-    parts = (patches.fingerprint, settings.model_dump_json(), glass, classifier.info)
+    parts = (patches.fingerprint, settings.model_dump_json(), glass, model.info)
     digest = hashlib.sha256(repr(parts).encode())
-    for value in classifier.state_dict().values():
+    for value in model.state_dict().values():
         digest.update(value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -3,8 +3,8 @@
 ``depth-1/`` ... ``depth-D/`` (shallow to deep) hold class indices as palette images in the
 classes' colours, 255 where a pixel is no class; ``agreement/`` holds how certain each pixel is,
 times 255: the share of depths that agree with the deepest, or the joint head's probability;
-``classes.toml`` describes the values; ``encoder.safetensors`` is the encoder of the classifier
-that made them, for a segmenter to begin with;
+``classes.toml`` describes the values; ``encoder.safetensors`` is the encoder of the model that
+made them, for a segmenter to begin with;
 ``pseudo_masks.json`` says how they were made and whether they are complete.
 """
 
@@ -86,15 +86,20 @@ class PseudoMasks:
         return str(self.record["fingerprint"])
 
     @property
+    def made_by(self) -> Literal["classifier", "segmenter"]:
+        """The kind of model that made them: ``"segmenter"`` in a second round."""
+        return "segmenter" if "segmenter" in self.record else "classifier"
+
+    @property
     def encoder_weights(self) -> Path | None:
-        """Weights of the classifier's encoder; None in folders of versions without them."""
+        """Weights of the encoder of the model that made them; None in folders without them."""
         path = self.folder / ENCODER
         return path if path.is_file() else None
 
     @property
     def encoder_name(self) -> str | None:
-        """The name of the classifier's encoder, None if the record does not say it."""
-        name = self.record.get("classifier", {}).get("encoder", {}).get("name")
+        """The name of that encoder, None if the record does not say it."""
+        name = self.record.get(self.made_by, {}).get("encoder", {}).get("name")
         return None if name is None else str(name)
 
     def targets(self, name: str) -> NDArray[np.uint8]:
@@ -110,8 +115,8 @@ class PseudoMasks:
     def agreement(self, name: str) -> NDArray[np.float32]:
         """Return (H, W), 0 to 1: how certain each pixel is.
 
-        It is the share of depths that agree with the deepest or, of masks of the joint head,
-        the probability of the class among those of the label. Glass is certain.
+        It is the share of depths that agree with the deepest or, of masks of the joint head or
+        a segmenter, the probability of the class among those of the label. Glass is certain.
         """
         return self._read("agreement", name).astype(np.float32) / np.float32(255)
 

@@ -96,7 +96,11 @@ def pseudo_masks(
     classifier: Annotated[
         Path,
         typer.Option(
-            "--classifier", metavar="MODEL", help="Trained classifier.", show_default=False
+            "--classifier",
+            metavar="MODEL",
+            help="Trained classifier; or, for a second round, the segmenter that was trained on "
+            "the masks of the first.",
+            show_default=False,
         ),
     ],
     out: Annotated[
@@ -129,14 +133,14 @@ def pseudo_masks(
     values = read_settings(PseudoMaskSettings, settings, changes, recipe=recipe)
     from napari_wsss.cams import pseudo_mask_job, pseudo_mask_quality
     from napari_wsss.cli.tables import quality_table
-    from napari_wsss.models import load_classifier
+    from napari_wsss.models import load_model
     from napari_wsss.patches import load_patches
 
     patches = load_patches(dataset, classes=classes, mpp=mpp)
     if check_against is not None:
         check_folder(check_against)
     began = time.perf_counter()
-    model = load_classifier(classifier)
+    model = load_model(classifier)
     made = terminal.run(
         pseudo_mask_job, patches, model, out, values, device=device, overwrite=overwrite
     )

@@ -24,7 +24,9 @@ class PDASettings(Settings):
 
 #: Channels that the joint head reduces each depth to.
 JOINT_WIDTH = 64
-#: Of the joint head's pixels, where the settings leave it open.
+#: Methods that give one map of probabilities instead of a map of each depth.
+_ONE_MAP = ("joint", "segmenter")
+#: Of the pixels of one map, where the settings leave it open.
 JOINT_CERTAINTY = 0.7
 #: How large the joint head sees a patch, where the settings leave it open: where two classes meet
 #: it favours one of them, and which one depends on the size.
@@ -99,11 +101,12 @@ _Scale = Annotated[float, Field(ge=0.25, le=4)]
 class PseudoMaskSettings(Settings):
     """How maps become pseudo masks."""
 
-    method: Literal["auto", "gradcam", "heads", "joint"] = Field(
+    method: Literal["auto", "gradcam", "heads", "joint", "segmenter"] = Field(
         "auto",
         description="'gradcam' at every depth, the class 'heads' of every depth, or the 'joint' "
         "head of all depths, which gives one mask; 'auto' takes the last of these that the "
-        "classifier was trained for.",
+        "classifier was trained for. Of a segmenter, for a second round, its own probabilities: "
+        "'segmenter', or 'auto'.",
     )
     flips: bool = Field(
         True,
@@ -112,9 +115,9 @@ class PseudoMaskSettings(Settings):
     )
     scales: Literal["auto"] | Annotated[tuple[_Scale, ...], Field(min_length=1)] = Field(
         "auto",
-        description="Average over the patch enlarged or reduced by these factors: maps or, of the "
-        "joint head, probabilities. 'auto' is 0.66, 1, 1.25, 1.5 for the joint head and 1 "
-        "otherwise.",
+        description="Average over the patch enlarged or reduced by these factors: maps or, of "
+        "'joint' and 'segmenter', probabilities. 'auto' is 0.66, 1, 1.25, 1.5 for the joint "
+        "head and 1 otherwise.",
     )
     overlaps: bool = Field(
         True,
@@ -130,9 +133,9 @@ class PseudoMaskSettings(Settings):
     certainty: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = Field(
         "auto",
         description="In patches of several classes, pixels less certain than this stay without a "
-        "class: by the share of depths that agree with the deepest or, of the joint head, by the "
-        "probability among the label's classes; 0 keeps all; 'auto' is 0.7 for the joint head and "
-        "0 otherwise.",
+        "class: by the share of depths that agree with the deepest or, of one map, by the "
+        "probability among the label's classes; 0 keeps all; 'auto' is 0.7 for 'joint' and "
+        "'segmenter' and 0 otherwise.",
     )
     threshold: float = Field(
         0.0,
@@ -165,10 +168,15 @@ class PseudoMaskSettings(Settings):
     )
 
     @property
+    def one_map(self) -> bool:
+        """Whether `method`, once it is settled, gives one map of probabilities."""
+        return self.method in _ONE_MAP
+
+    @property
     def least_certainty(self) -> float:
         """`certainty` as a number, once `method` is settled."""
         if self.certainty == "auto":
-            return JOINT_CERTAINTY if self.method == "joint" else 0.0
+            return JOINT_CERTAINTY if self.one_map else 0.0
         return self.certainty
 
     @property
@@ -179,15 +187,18 @@ class PseudoMaskSettings(Settings):
         return self.scales
 
     def resolved(self, architecture: Mapping[str, Any]) -> Self:
-        """Return these settings, with what is 'auto' as it applies to a classifier.
+        """Return these settings, with what is 'auto' as it applies to a model.
 
         Parameters
         ----------
         architecture
-            Of the classifier, as its checkpoint or `ClassifierSettings.architecture` says it.
+            Of the classifier or segmenter, as its checkpoint or the `architecture` of its
+            settings says it.
         """
         best = "heads" if architecture.get("deep_supervision") else "gradcam"
         if architecture.get("joint_head"):
             best = "joint"
+        if "decoder" in architecture:
+            best = "segmenter"
         settled = self.changed(method=best) if self.method == "auto" else self
         return settled.changed(certainty=settled.least_certainty, scales=settled.sizes)

@@ -125,7 +125,7 @@ class SegmenterSettings(TrainingSettings):
     start_from: Literal["auto", "encoder", "classifier"] = Field(
         "auto",
         description="What the encoder begins with: the weights that 'encoder.weights' names, or "
-        "those of the classifier that made the pseudo masks, where it is the same network; 'auto' "
+        "those of the model that made the pseudo masks, where it is the same network; 'auto' "
         "takes the latter if every class occurs in at least ten images or slides, as a "
         "classifier knows fewer by heart.",
     )

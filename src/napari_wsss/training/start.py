@@ -1,4 +1,4 @@
-"""What the segmenter begins with: the encoder of the classifier before it."""
+"""What the segmenter begins with: the encoder of the model that made its pseudo masks."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def start(
     else:
         name, groups = rare
         yield Log(
-            f"The encoder begins new, not with what the classifier has learnt: {name} occurs in "
+            f"The encoder begins new, not with what was learnt before: {name} occurs in "
             f"{groups} image{'s' * (groups > 1)} or slides, fewer than {FEW_GROUPS}"
         )
 
@@ -61,7 +61,7 @@ def rare_class(patches: PatchSet) -> tuple[str, int] | None:
 
 
 def start_from_classifier(model: Segmenter, targets: Targets) -> Job[None]:
-    """Give a new segmenter the encoder of the classifier that made its pseudo masks.
+    """Give a new segmenter the encoder of the model that made its pseudo masks.
 
     It has learnt these tissues already. Without pseudo masks, or where the encoder is another
     network, `model` stays as it is.
@@ -69,7 +69,7 @@ def start_from_classifier(model: Segmenter, targets: Targets) -> Job[None]:
     Parameters
     ----------
     model
-        Its encoder may have fewer stages than the classifier's.
+        Its encoder may have fewer stages than that one's.
     targets
         What it is going to learn from.
 
@@ -84,14 +84,14 @@ def start_from_classifier(model: Segmenter, targets: Targets) -> Job[None]:
     path, name = masks.encoder_weights, masks.encoder_name
     settings = model.encoder.settings
     if path is None:
-        yield Log("These pseudo masks hold no weights of their classifier; the encoder begins new")
+        yield Log("These pseudo masks hold no weights of what made them; the encoder begins new")
     elif name != settings.name:
         yield Log(
-            f"The classifier's encoder is {name}, not {settings.name}; the segmenter's begins new"
+            f"The pseudo masks were made with {name}, not {settings.name}; the encoder begins new"
         )
     else:
         load_encoder_weights(model.encoder.net, settings.changed(weights=str(path)))
-        yield Log("The encoder begins with what the classifier has learnt")
+        yield Log(f"The encoder begins with what the {masks.made_by} has learnt")
 
 
 def _pseudo_masks(targets: Targets) -> Targets:

@@ -186,6 +186,7 @@ def benchmark_job(
         chain,
         bundle.pseudo_masks,
         bundle.segmenter.changed(seed=seed),
+        bundle.rounds,
         **shared,
     )
     both = yield from measured.run("both phases", model, chain)

@@ -60,6 +60,7 @@ def phase_two_job(
     mark: str,
     pseudo_masks: PseudoMaskSettings,
     segmenter: SegmenterSettings,
+    rounds: int = 1,
     **shared: Any,
 ) -> Job[tuple[Segmenter, str]]:
     """Make the pseudo masks and train the segmenter on them, where that is not done, as a job.
@@ -67,34 +68,57 @@ def phase_two_job(
     Parameters
     ----------
     stages
-        Of the folder; results are its ``pseudo-masks`` and ``segmenter.safetensors``.
+        Of the folder; results are its ``pseudo-masks`` and ``segmenter.safetensors``, of later
+        rounds ``pseudo-masks-2``, ``segmenter-2.safetensors`` and so on.
     patches, classifier, mark
         Of `phase_one_job`.
     pseudo_masks, segmenter
         Settings.
+    rounds
+        How often both is done: after the first time the masks are the segmenter's.
     **shared
         As there.
 
     Returns
     -------
     tuple[Segmenter, str]
-        And the mark of everything that it depends on.
+        That of the last round, and the mark of everything that it depends on.
     """
-    mark = fingerprint(mark, pseudo_masks.model_dump_json())
-    folder = stages.out / "pseudo-masks"
+    maker: Classifier | Segmenter = classifier
+    for number in range(1, rounds + 1):
+        maker, mark = yield from _round_job(
+            stages, patches, maker, mark, pseudo_masks, segmenter, number, **shared
+        )
+    assert isinstance(maker, Segmenter)
+    return maker, mark
+
+
+def _round_job(
+    stages: Stages,
+    patches: PatchSet,
+    maker: Classifier | Segmenter,
+    mark: str,
+    pseudo_masks: PseudoMaskSettings,
+    segmenter: SegmenterSettings,
+    number: int,
+    **shared: Any,
+) -> Job[tuple[Segmenter, str]]:
+    """Make the pseudo masks and train the segmenter of one round, as a job."""
+    again = "" if number == 1 else f"-{number}"
+    how = pseudo_masks if number == 1 else pseudo_masks.changed(method="segmenter")
+    mark = fingerprint(mark, how.model_dump_json())
+    folder = stages.out / f"pseudo-masks{again}"
     pseudo = yield from stages.run(
-        "pseudo-masks",
+        folder.name,
         mark,
         folder / "pseudo_masks.json",
-        lambda replace: pseudo_mask_job(
-            patches, classifier, folder, pseudo_masks, overwrite=replace, **shared
-        ),
+        lambda replace: pseudo_mask_job(patches, maker, folder, how, overwrite=replace, **shared),
         lambda: PseudoMasks(folder),
     )
     mark = fingerprint(mark, segmenter.model_dump_json())
-    path = stages.out / "segmenter.safetensors"
+    path = stages.out / f"segmenter{again}.safetensors"
     model = yield from stages.run(
-        "segmenter",
+        path.stem,
         mark,
         path,
         lambda replace: segmenter_job(

@@ -7,6 +7,7 @@
     out = "runs/lung"
     seed = 0
     mpp = 1.0                    # µm/px of the patches, where they do not say
+    rounds = 1                   # 2: pseudo masks of the segmenter, too, and another of them
 
     [cut]                        # optional: patches from images with masks
     images = "images"
@@ -77,6 +78,7 @@ class _Project(_Part):
     recipe: str | None = None
     seed: int = Field(0, ge=0)
     mpp: float | None = Field(None, gt=0)
+    rounds: int | None = Field(None, ge=1, le=10)
 
 
 class _Cut(_Part):
@@ -205,6 +207,7 @@ def project_job(
         chain,
         file.pseudo_masks,
         file.segmenter.changed(**seed),
+        file.project.rounds or recipe(file.project.recipe or "default").rounds,
         **shared,
     )
     result: dict[str, Any] = {"stages": stages.outcome, "out": str(out)}
