@@ -11,7 +11,8 @@ no threshold, epoch or setting is chosen by a mask. Rows share what they have in
 are kept, an unfinished training goes on from its last epoch.
 
 With ``--test FOLDER`` the models are trained on all images of ``--data`` and tested on those
-of another folder of the same layout.
+of another folder of the same layout. Its numbers take the place of those of an earlier folder in
+one results file.
 """
 
 from __future__ import annotations
@@ -106,7 +107,8 @@ class Bench:
         """Train and measure a row unless that is done."""
         row, place = ROWS[key], f"{self.name}/{self.fold}/{self.seed}/{key}"
         patches = flipped(self.patches(), row.flipped, self.seed)
-        stages = Stages(self.out / self.name, patches, row, self.set, self.seed)
+        tested = None if self.test is None else listing(self.set, self.test)
+        stages = Stages(self.out / self.name, patches, row, self.set, self.seed, tested)
         made = stages.made()
         mark = stages.mark()
         if results.get(place, mark) is not None:
@@ -153,7 +155,8 @@ class Bench:
 
     def patches(self) -> PatchSet:
         """Return the patches of the training images, cut once for all folds."""
-        target = self.out / self.name / "patches"
+        # By the images' names and sizes, so that other data in the same place are cut anew.
+        target = self.out / self.name / f"patches-{listing(self.set, self.data)}"
         if (target / "dataset.toml").exists():
             patches = wsss.load_patches(target)
         else:
@@ -179,7 +182,7 @@ class Bench:
 
     def measure(self, model: WsssModel, row: Row) -> dict[str, list[list[int]]]:
         """Return the confusion counts of every test image, under both protocols."""
-        how = InferenceSettings(precision="fp32", gate=row.gate)
+        how = InferenceSettings(precision="fp32", gate=row.gate, **row.inference)
         engine = Engine(model, how, device="cpu", flips=row.flips)
         side, k = model.info.patch_size_px, len(self.set.classes)
         counts: dict[str, list[list[int]]] = {"predicted_gate": [], "oracle_labels": []}
@@ -192,6 +195,13 @@ class Bench:
                 matrix = ConfusionMatrix(k).update(truth, prediction.labels(allowed))
                 counts[protocol].append(matrix.counts.ravel().tolist())
         return counts
+
+
+def listing(data: DataSet, root: Path) -> str:
+    """Return what identifies the images and masks of a set below a folder."""
+    files = [f for part in (data.images, data.masks) for f in sorted((root / part).glob("*.png"))]
+    names = [(f.parent.name, f.name, f.stat().st_size) for f in files]
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]
 
 
 def flipped(patches: PatchSet, share: float, seed: int) -> PatchSet:
@@ -261,10 +271,20 @@ class Stages:
         The training patches, with masks.
     row, data, seed
         What is trained, with the budget of which set.
+    tested
+        What identifies the test images, if they are those of another folder.
     """
 
-    def __init__(self, root: Path, patches: PatchSet, row: Row, data: DataSet, seed: int):
-        self.root, self.data = root / "stages", data
+    def __init__(
+        self,
+        root: Path,
+        patches: PatchSet,
+        row: Row,
+        data: DataSet,
+        seed: int,
+        tested: str | None = None,
+    ):
+        self.root, self.data, self.tested = root / "stages", data, tested
         self.patches, self.row, self.seed = patches, row, seed
         self.unmasked = replace(patches, masks=None)  # so that no weak row can look
         rng = np.random.default_rng(seed)
@@ -306,6 +326,11 @@ class Stages:
             [(s.kind, s.settings.model_dump(mode="json", exclude_defaults=True)) for s in made],
             [self.row.true_masks, self.row.unlabelled, self.row.gate, self.row.flips],
         ]
+        # What did not exist when earlier rows were measured stays out of their marks.
+        if self.row.inference:
+            parts.append(dict(self.row.inference))
+        if self.tested is not None:
+            parts.append(self.tested)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def folder(self, stage: Stage) -> Path:

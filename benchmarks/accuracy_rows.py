@@ -95,6 +95,8 @@ class Row:
         Share of the patch labels that are turned round at random.
     gate
         Whether the gate removes classes at prediction.
+    inference
+        Other changes of how a model predicts.
     flips
         Whether predictions are averaged over the four flips.
     """
@@ -111,6 +113,7 @@ class Row:
     unlabelled: bool = False
     flipped: float = 0.0
     gate: bool = True
+    inference: Mapping[str, Any] = field(default_factory=dict)
     flips: bool = False
 
     def settings(self, data: DataSet, seed: int) -> Recipe:
@@ -241,6 +244,15 @@ ROWS: Mapping[str, Row] = {
     "mlps-no-pda": Row("mlps without PDA", classifier={"pda": {"enabled": False}}),
     "mlps-deepest": Row("mlps, deepest masks alone", segmenter={"depth_weights": (0, 0, 1)}),
     "mlps-no-gate": Row("mlps without the gate", gate=False),
+    "mlps-published-gate": Row(
+        "mlps, the gate nearest to the published one: any window above 10 %",
+        inference={"gate_windows": "any", "gate_threshold": 0.1},
+    ),
+    "default-published-gate": Row(
+        "default, that gate",
+        base="default",
+        inference={"gate_windows": "any", "gate_threshold": 0.1},
+    ),
     "mlps-flips": Row("mlps, predictions averaged over flips", flips=True),
     # Phase 2 beyond it, on the same pseudo masks.
     "weight": Row("mlps + agreement weighs", segmenter={"noise": {"disagreement": "weight"}}),

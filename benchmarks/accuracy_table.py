@@ -127,8 +127,9 @@ _HEAD = (
 )
 _MASK_HEAD = (
     "| set | row | runs | mIoU, shallow to deep | on multi-label patches "
-    "| where all depths agree, or the joint head is wholly certain (share) |",
-    "|---|---|---|---|---|---|",
+    "| pixels that have a class (on multi-label patches) "
+    "| where all depths agree, or the joint head is wholly certain (share of these pixels) |",
+    "|---|---|---|---|---|---|---|",
 )
 
 
@@ -188,7 +189,9 @@ def _mask_rows(results: Results, name: str) -> list[str]:
         found = [
             entry["quality"]
             for place, entry in results.entries.items()
-            if place.split("/")[0] == name and place.split("/")[3] == row and "quality" in entry
+            if (place.split("/")[0], place.split("/")[3]) == (name, row)
+            and place.split("/")[1] != "all"
+            and "quality" in entry
         ]
         if not found or json.dumps(found) in seen:
             continue
@@ -201,10 +204,18 @@ def _mask_rows(results: Results, name: str) -> list[str]:
             100 * np.mean([q["agreeing"][key] for q in found]) for key in ("miou", "share")
         )
         lines.append(
-            f"| {name} | {spec.title} | {len(found)} | {every} | {multi} "
+            f"| {name} | {spec.title} | {len(found)} | {every} | {multi} | {_kept(found)} "
             f"| {agreeing:.1f} ({share:.0f} %) |"
         )
     return lines
+
+
+def _kept(found: Sequence[dict[str, Any]]) -> str:
+    """Return how many of the labelled pixels the pseudo masks keep."""
+    every = 100 * np.mean([quality["kept_share"] for quality in found])
+    # Runs before it was measured do not say it of multi-label patches.
+    multi = [q["kept_share_multi_label"] for q in found if "kept_share_multi_label" in q]
+    return f"{every:.0f} %" + (f" ({100 * np.mean(multi):.0f} %)" if multi else "")
 
 
 def _depths(found: Sequence[dict[str, Any]], key: str) -> list[list[float]]:

@@ -72,7 +72,16 @@ def test_a_measurement_is_known_by_what_differs_from_the_defaults(tmp_path):
         lines.append(f"{i}.png,1,{i % 2}")
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     patches = load_patches(tmp_path / "labels.csv")
-    keys = ("mlps", "mlps-no-gate", "mlps-flips", "gce", "full", "true-1", "cam")
+    keys = (
+        "mlps",
+        "mlps-no-gate",
+        "mlps-published-gate",
+        "mlps-flips",
+        "gce",
+        "full",
+        "true-1",
+        "cam",
+    )
     glas = SETS["glas"]
     out = tmp_path / "out"
     marks = [accuracy.Stages(out, patches, ROWS[key], glas, 0).mark() for key in keys]
@@ -80,6 +89,19 @@ def test_a_measurement_is_known_by_what_differs_from_the_defaults(tmp_path):
     again = accuracy.Stages(tmp_path / "elsewhere", patches, ROWS["mlps"], glas, 0)
     assert again.mark() == marks[0]
     assert accuracy.Stages(out, patches, ROWS["mlps"], glas, 1).mark() != marks[0]
+    elsewhere = accuracy.Stages(out, patches, ROWS["mlps"], glas, 0, tested="other images")
+    assert elsewhere.mark() != marks[0]
+
+
+def test_other_images_in_the_same_place_are_noticed(tmp_path):
+    glas = SETS["glas"]
+    for part in (glas.images, glas.masks):
+        (tmp_path / part).mkdir(parents=True)
+        Image.new("L", (16, 16)).save(tmp_path / part / "a.png")
+    before = accuracy.listing(glas, tmp_path)
+    assert accuracy.listing(glas, tmp_path) == before
+    Image.new("L", (99, 64), 7).save(tmp_path / glas.images / "a.png")
+    assert accuracy.listing(glas, tmp_path) != before
 
 
 def test_flipped_labels_leave_every_patch_one(tmp_path):

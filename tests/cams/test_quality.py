@@ -54,6 +54,7 @@ def test_quality_by_hand(tmp_path):
     assert quality["depths"][1]["miou_multi_label"] == pytest.approx(1 / 3)
     # Seven pixels have a class, six are kept; depths agree on the first of 'one' and on 'two'.
     assert quality["kept_share"] == pytest.approx(6 / 7)
+    assert quality["kept_share_multi_label"] == pytest.approx(3 / 3)
     assert quality["agreeing"]["share"] == pytest.approx(4 / 6)
     assert quality["agreeing"]["miou"] == pytest.approx(1.0)
     assert (quality["multi_label_patches"], quality["patches"]) == (1, 2)

@@ -70,6 +70,7 @@ def test_pseudo_masks_are_measured_on_demand(cli, dataset, classifier, tmp_path)
     result = cli(*args, "--check-against", dataset / "masks", "--json", tmp_path / "s.json")
     assert result.exit_code == 0, result.output
     assert "where wholly certain" in result.stdout
+    assert "share of the pixels that have a class" in result.stdout
     summary = json.loads((tmp_path / "s.json").read_text("utf-8"))
     assert summary["patches"] == 18
     assert [row["depth"] for row in summary["quality"]["depths"]] == [1]  # the joint head's

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,10 @@ def pseudo_mask_quality(
     -------
     dict
         ``depths``: mean IoU of every depth over all patches and over multi-label patches
-        (single-label ones are right by construction); ``agreeing``: the deepest mask on
-        the pixels that are wholly certain (all depths agree), with their share;
-        ``kept_share``: labelled pixels that the pseudo masks keep. All fractions.
+        (single-label ones are right by construction), on the pixels that the pseudo masks keep;
+        ``kept_share`` and ``kept_share_multi_label``: how many of the labelled pixels of
+        either these are (NaN without multi-label patches); ``agreeing``: the deepest mask on the pixels
+        that are wholly certain (all depths agree), with their share of those kept. All fractions.
 
     Raises
     ------
@@ -66,15 +68,16 @@ def quality_job(
     multi = [ConfusionMatrix(k) for _ in range(pseudo.depths)]
     agreeing = ConfusionMatrix(k)
     single = patches.single_label
-    labelled = kept = 0
+    labelled, kept = np.zeros(2, np.int64), np.zeros(2, np.int64)  # of all, of multi-label
     for i, name in enumerate(patches.names):
         cancel.raise_if_cancelled("Start it again to measure.")
         yield Progress("Quality", i, len(patches))
         truth = patches.read_mask(i, masks_dir)
         masks = pseudo.targets(name)
-        labelled += int((truth != IGNORE).sum())
+        counts = np.array([True, not single[i]])
+        labelled += counts * np.count_nonzero(truth != IGNORE)
         truth = np.where(masks[-1] == IGNORE, IGNORE, truth)
-        kept += int((truth != IGNORE).sum())
+        kept += counts * np.count_nonzero(truth != IGNORE)
         for d, mask in enumerate(masks):
             every[d].update(truth, mask)
             if not single[i]:
@@ -92,9 +95,10 @@ def quality_job(
         ],
         "agreeing": {
             "miou": scores(agreeing).miou,
-            "share": agreeing.n_pixels / max(kept, 1),
+            "share": agreeing.n_pixels / max(int(kept[0]), 1),
         },
-        "kept_share": kept / max(labelled, 1),
+        "kept_share": float(kept[0] / max(labelled[0], 1)),
+        "kept_share_multi_label": float(kept[1] / labelled[1]) if labelled[1] else math.nan,
         "multi_label_patches": int((~single).sum()),
         "patches": len(patches),
     }

@@ -80,6 +80,8 @@ def quality_table(quality: Mapping[str, Any]) -> Table:
         table.add_row(
             f"depth {row['depth']}", fraction(row["miou"]), fraction(row["miou_multi_label"])
         )
+    kept = fraction(quality["kept_share"]), fraction(quality["kept_share_multi_label"])
+    table.add_row("share of the pixels that have a class", *kept)
     agreeing = quality["agreeing"]
     share = fraction(agreeing["share"])
     where = "all depths agree" if len(quality["depths"]) > 1 else "wholly certain"

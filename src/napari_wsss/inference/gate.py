@@ -5,16 +5,19 @@ to it, so that blocks of whole chunks hold whole windows), at half their stride,
 that begins at the image's first pixel. The gate head's mean over a window says
 which classes it holds. A class that a pixel is of lies in every window that covers the pixel,
 so all of them are asked: it is allowed where the mean of what they say (of their logits) is
-above a threshold. The grid is global, so the result does not depend on blocks or tiles.
+above a threshold, or, by the setting ``gate_windows = "any"``, what one of them says. The grid is
+global, so the result does not depend on blocks or tiles.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -29,6 +32,8 @@ __all__ = [
     "allowed_cells",
     "over_pixels",
 ]
+
+Windows = Literal["mean", "any"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,9 @@ class GateGrid:
         return max(start, 0) // self.cell_px, -(-end // self.cell_px)
 
 
-def allowed_by_presence(region: Region, grid: GateGrid, rect: Rect, threshold: float) -> Tensor:
+def allowed_by_presence(
+    region: Region, grid: GateGrid, rect: Rect, threshold: float, windows: Windows = "mean"
+) -> Tensor:
     """Return (K, height, width) bool: the classes that the gate leaves at each pixel.
 
     Parameters
@@ -73,19 +80,23 @@ def allowed_by_presence(region: Region, grid: GateGrid, rect: Rect, threshold: f
     rect
         A rectangle within the image.
     threshold
-        Classes whose probability, by the mean logit of the windows over a pixel, is at or below
-        this are absent; the most probable class always stays.
+        Classes whose probability is at or below this are absent; the most probable class always
+        stays.
+    windows
+        Whether a class's logit is the mean of the windows over a pixel, or the largest of them.
     """
-    cells = allowed_cells(region, grid, rect, threshold)
+    cells = allowed_cells(region, grid, rect, threshold, windows)
     return over_pixels(cells.to(region.logits.device), grid, rect)
 
 
-def allowed_cells(region: Region, grid: GateGrid, rect: Rect, threshold: float) -> Tensor:
+def allowed_cells(
+    region: Region, grid: GateGrid, rect: Rect, threshold: float, windows: Windows = "mean"
+) -> Tensor:
     """Return (K, ny, nx) bool: the classes that the gate leaves in each cell of a rectangle.
 
     Parameters
     ----------
-    region, grid, rect, threshold
+    region, grid, rect, threshold, windows
         As in `allowed_by_presence`.
     """
     spans = [grid.cells(rect.y, rect.height, 0), grid.cells(rect.x, rect.width, 1)]
@@ -93,9 +104,12 @@ def allowed_cells(region: Region, grid: GateGrid, rect: Rect, threshold: float) 
     sums, area = _cell_sums(region, grid, [(a - 1, b + 1) for a, b in spans])
     window_area = _pairs(area)
     inside = window_area > 1e-6  # windows beyond the image say nothing
-    windows = torch.where(inside, _pairs(sums) / window_area.clamp_min(1e-6), 0.0)
-    mean = _pairs(windows) / _pairs(inside.double()).clamp_min(1)
-    return (torch.sigmoid(mean) > threshold) | (mean == mean.amax(0, keepdim=True))
+    said = _pairs(sums) / window_area.clamp_min(1e-6)
+    if windows == "any":
+        logit = F.max_pool2d(said.masked_fill(~inside, -torch.inf), 2, stride=1)
+    else:
+        logit = _pairs(said.masked_fill(~inside, 0.0)) / _pairs(inside.double()).clamp_min(1)
+    return (torch.sigmoid(logit) > threshold) | (logit == logit.amax(0, keepdim=True))
 
 
 def over_pixels(cells: Tensor, grid: GateGrid, rect: Rect) -> Tensor:

@@ -124,7 +124,8 @@ class SegmentationOutput(Output):
         """Return labels, uncertainty and a check."""
         cells = None
         if gate is not None:
-            cells = allowed_cells(region, gate, rect, self.settings.gate_threshold)
+            how = self.settings
+            cells = allowed_cells(region, gate, rect, how.gate_threshold, how.gate_windows)
             if bool(cells.all()):
                 cells = None
         labels = region_labels(region, rect, cells, gate).add_(1)

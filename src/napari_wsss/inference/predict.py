@@ -131,7 +131,8 @@ def predict_block(
     logits = region.crop(rect)
     allowed = None
     if grid is not None:
-        allowed = allowed_by_presence(region, grid, rect, engine.settings.gate_threshold)
+        how = engine.settings
+        allowed = allowed_by_presence(region, grid, rect, how.gate_threshold, how.gate_windows)
         if not bool(torch.isfinite(region.presence).all()):
             raise no_numbers(rect)
     if not bool(torch.isfinite(logits).all()):

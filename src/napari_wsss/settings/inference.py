@@ -38,8 +38,13 @@ class InferenceSettings(Settings):
         0.2,
         ge=0,
         le=1,
-        description="Classes at or below this probability are absent, by the mean of the windows "
-        "over a pixel.",
+        description="Classes of at most this probability are absent, by the windows over a pixel.",
+    )
+    gate_windows: Literal["mean", "any"] = Field(
+        "mean",
+        description="What of the windows over a pixel must be above the threshold: the 'mean' of "
+        "what they say, as a class that the pixel is of lies in all of them, or 'any' of them. "
+        "The published gate asks one window per pixel, at a threshold of 0.1.",
     )
     tissue_only: bool = Field(True, description="Skip blocks without tissue; label 0 outside.")
     precision: Literal["auto", "bf16", "fp32"] = Field(

@@ -193,6 +193,7 @@ def _conditions(
         "mpp": mpp if mpp is not None else model.mpp,
         "gate": engine.settings.gate,
         "gate_threshold": engine.settings.gate_threshold,
+        "gate_windows": engine.settings.gate_windows,
         "window_px": model.info.patch_size_px,
         "min_share": settings.min_share,
         "test_time_flips": settings.flips,
