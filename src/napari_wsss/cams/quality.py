@@ -43,8 +43,9 @@ def pseudo_mask_quality(
         ``depths``: mean IoU of every depth over all patches and over multi-label patches
         (single-label ones are right by construction), on the pixels that the pseudo masks keep;
         ``kept_share`` and ``kept_share_multi_label``: how many of the labelled pixels of
-        either these are (NaN without multi-label patches); ``agreeing``: the deepest mask on the pixels
-        that are wholly certain (all depths agree), with their share of those kept. All fractions.
+        either these are (NaN without multi-label patches); ``agreeing``: the deepest mask on
+        the pixels that are wholly certain (all depths agree), with their share of those kept.
+        All fractions.
 
     Raises
     ------
