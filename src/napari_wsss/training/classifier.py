@@ -156,7 +156,7 @@ def _train(
         )
     loader = yield from _loader(train, model, settings)
     mosaics = yield from _mosaics_per_batch(train, model, settings)
-    steps = settings.steps_per_epoch or -(-len(train) // settings.batch_size)
+    steps = settings.steps(len(train))
     count = f"{len(train)} patches" + ("" if held is None else f", {len(held)} held out")
     yield Log(f"Training the classifier on {count}")
     validate = calibrate = None

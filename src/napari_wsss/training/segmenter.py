@@ -186,7 +186,7 @@ def _train(
         model = Segmenter(info)
     yield from start(model, train, targets, settings)
     loader, with_known = _loader(train, targets, tiles, settings)
-    steps = settings.steps_per_epoch or -(-len(train) // settings.batch_size)
+    steps = settings.steps(len(train))
     teacher = Teacher(settings.teacher.decay) if settings.teacher.decay > 0 else None
     keeps = settings.teacher.keep_certain and leaves_out_uncertain(targets)
     goal = Goal(settings, weights, teacher, keeps)
