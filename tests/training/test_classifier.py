@@ -289,6 +289,24 @@ def test_sets_that_cannot_be_trained_on(make_patches, tmp_path, classifier_setti
     assert files(tmp_path) == []
 
 
+def test_what_is_weak_about_the_set_is_said_before_training(
+    make_patches, tmp_path, classifier_settings, events
+):
+    patches = make_patches(24)
+    rare = np.zeros(len(patches), bool)
+    rare[np.flatnonzero(patches.labels[:, 1])[:3]] = True
+    labels = np.stack([patches.labels[:, 0] | ~rare, rare], 1)
+    settings = classifier_settings(epochs=1)
+    train_classifier(
+        replace(patches, labels=labels), tmp_path / "c", settings, on_event=events.append
+    )
+    said = [e for e in events if isinstance(e, Log)]
+    first = next(i for i, e in enumerate(said) if e.message.startswith("Training the classifier"))
+    warnings = [e.message for e in said[:first] if e.level == "warning"]
+    assert any("occurs in 3 training patches only" in text for text in warnings)
+    assert any(e.message.startswith("Label next:") for e in said[:first] if e.level == "info")
+
+
 def test_the_header_says_what_the_model_was_made_from(patches, tmp_path, classifier_settings):
     patches = replace(patches, mpp=0.5)
     settings = classifier_settings(

@@ -122,7 +122,9 @@ def classifier_job(
     check_absent(out, overwrite)
     cancel = cancel or CancelToken()
     # Masks are not even opened.
-    yield from check_trainable_job(replace(patches, masks=None), cancel=cancel)
+    found = yield from check_trainable_job(replace(patches, masks=None), cancel=cancel)
+    for problem in found.problems:  # what is weak about the set, and what to label next
+        yield Log(problem.message, "warning" if problem.severity == "warning" else "info")
     work = {"patches": patches, "out": out, "settings": settings, "overwrite": overwrite}
     model = yield from run_training(
         _train, work, out=out, processes=processes, device=device, cancel=cancel
