@@ -6,7 +6,7 @@ FOLDER holds ``wsss4luad/images_and_masks/{img,mask}`` and ``glas/{images,masks}
 images of a set are divided into folds that hold its classes in equal parts; each fold is
 tested by a model of the others, and one confusion matrix counts all images. Patches of the
 training images carry labels only: masks of training images reach the rows that say so, and
-no threshold, epoch or setting is chosen by a mask. Rows share what they have in common
+no run chooses a threshold or an epoch by a mask. Rows share what they have in common
 (patches, classifiers, pseudo masks). Interrupt it at any time: finished stages and results
 are kept, an unfinished training goes on from its last epoch.
 

@@ -95,8 +95,9 @@ def train_segmenter(
     Returns
     -------
     Segmenter
-        The epoch with the best mean IoU *against the same kind of targets* on held-out
-        patches: a weakly supervised run never sees a true mask but those of `corrections`.
+        The last epoch or, by the setting ``choose_by = "targets"``, the one with the best mean
+        IoU *against the same kind of targets* on held-out patches: a weakly supervised run never
+        sees a true mask but those of `corrections`.
 
     Raises
     ------
