@@ -8,6 +8,8 @@ from PIL import Image
 
 from napari_wsss.cams import PseudoMasks
 from napari_wsss.errors import OutputError, SettingsError
+from napari_wsss.models import read_info
+from napari_wsss.patches import cut_patches
 from napari_wsss.workflows import run_project
 
 TINY = """
@@ -90,6 +92,36 @@ def test_a_second_round_goes_on_from_the_first(tmp_path, draw_pictures):
     assert PseudoMasks(run / "pseudo-masks-2").made_by == "segmenter"
     assert (run / "segmenter-2.safetensors").is_file()
     assert set(run_project(file)["stages"].values()) == {"skipped"}
+
+
+def test_corrections_and_tiles_without_labels_are_learnt_from_besides(tmp_path, draw_pictures):
+    images, masks = draw_pictures(tmp_path / "more", 1)
+    for folder in (images, masks):
+        (folder / "im0.png").rename(folder / "corrected.png")
+    classes = tmp_path / "more/classes.toml"
+    cut_patches(images, masks, classes, tmp_path / "corrections", size_px=48, stride_px=48, mpp=1)
+    tiles = tmp_path / "tiles"
+    tiles.mkdir()
+    noise = np.random.default_rng(2).integers(60, 200, (3, 48, 48, 3), np.uint8)
+    for i, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(tiles / f"{i}.png")
+    file = project(tmp_path, draw_pictures)
+    text = file.read_text().split("[evaluate]")[0]
+    both = 'seed = 3\ncorrections = "corrections"\nunlabelled = "tiles"'
+    file.write_text(text.replace("seed = 3", both))
+    run_project(file)
+    info = read_info(tmp_path / "run/segmenter.safetensors")
+    assert info.supervision.startswith("pseudo masks and ")
+    assert info.supervision.endswith(" true masks")
+    assert set(run_project(file)["stages"].values()) == {"skipped"}
+
+    # By content: another mask of the same size is another input.
+    mask = next((tmp_path / "corrections/masks").glob("*.png"))
+    with Image.open(mask) as opened:
+        other = Image.fromarray(np.asarray(opened)[:, ::-1].copy())
+    other.save(mask)
+    with pytest.raises(OutputError, match="'segmenter' was done with other data"):
+        run_project(file)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@
     seed = 0
     mpp = 1.0                    # µm/px of the patches, where they do not say
     rounds = 1                   # 2: pseudo masks of the segmenter, too, and another of them
+    corrections = "corrections"  # optional: corrected regions with true masks
+    unlabelled = "tiles"         # optional: tiles without labels
 
     [cut]                        # optional: patches from images with masks
     images = "images"
@@ -58,10 +60,12 @@ from napari_wsss.settings import (
     SegmenterSettings,
 )
 from napari_wsss.slides import Slide, open_slide
+from napari_wsss.training import read_corrections
 from napari_wsss.training.loop import fingerprint
+from napari_wsss.training.unlabelled import read_unlabelled
 from napari_wsss.workflows.exports import export_result
 from napari_wsss.workflows.measure import evaluate_job
-from napari_wsss.workflows.phases import phase_one_job, phase_two_job
+from napari_wsss.workflows.phases import Besides, phase_one_job, phase_two_job
 from napari_wsss.workflows.report import report_evaluation
 from napari_wsss.workflows.stages import Stages
 
@@ -79,6 +83,8 @@ class _Project(_Part):
     seed: int = Field(0, ge=0)
     mpp: float | None = Field(None, gt=0)
     rounds: int | None = Field(None, ge=1, le=10)
+    corrections: Path | None = None
+    unlabelled: Path | None = None
 
 
 class _Cut(_Part):
@@ -208,6 +214,7 @@ def project_job(
         file.pseudo_masks,
         file.segmenter.changed(**seed),
         file.project.rounds or recipe(file.project.recipe or "default").rounds,
+        run.besides(patches),
         **shared,
     )
     result: dict[str, Any] = {"stages": stages.outcome, "out": str(out)}
@@ -254,6 +261,16 @@ class _Run:
                 ),
                 lambda: load_patches(target),
             )
+        )
+
+    def besides(self, patches: PatchSet) -> Besides:
+        """Read what the segmenter learns from besides pseudo masks."""
+        project, home = self.file.project, self.home
+        return Besides(
+            None if project.corrections is None else read_corrections(home / project.corrections),
+            None
+            if project.unlabelled is None
+            else read_unlabelled(home / project.unlabelled, patches),
         )
 
     def evaluation(self, part: _Evaluate, model: WsssModel) -> Job[Mapping[str, Any]]:
