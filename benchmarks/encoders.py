@@ -39,10 +39,16 @@ from napari_wsss.settings import InferenceSettings
 BASE = "default"
 
 
-def _row(title: str, encoder: Mapping[str, Any] | None = None, **segmenter: Any) -> Row:
-    """Return an arm: an encoder for both phases, and changes of the segmenter."""
-    both = {} if encoder is None else {"encoder": dict(encoder)}
-    return Row(title, base=BASE, classifier=both, segmenter={**both, **segmenter})
+def _row(
+    title: str,
+    encoder: Mapping[str, Any] | None = None,
+    depths: tuple[int, ...] | None = None,
+    **segmenter: Any,
+) -> Row:
+    """Return an arm: an encoder of both phases, depths of the classifier, and the segmenter."""
+    both: dict[str, Any] = {} if encoder is None else {"encoder": dict(encoder)}
+    classifier = both if depths is None else {**both, "depths": depths}
+    return Row(title, base=BASE, classifier=classifier, segmenter={**both, **segmenter})
 
 
 ARMS: Mapping[str, Row] = {
@@ -50,6 +56,9 @@ ARMS: Mapping[str, Row] = {
     "lite0-5": _row("Lite0, U-Net on 5 stages", encoder_stages=5),
     "lite0-3": _row("Lite0, U-Net on 3 stages", encoder_stages=3),
     "lite0-s32": _row("Lite0, output stride 32", {"output_stride": 32}),
+    "lite0-s8": _row("Lite0, output stride 8", {"output_stride": 8}),
+    "lite0-2-depths": _row("Lite0, joint head on the two deepest stages", depths=(-2, -1)),
+    "lite0-4-depths": _row("Lite0, joint head on the four deepest", depths=(-4, -3, -2, -1)),
     "lite0-dlv3": _row("Lite0, DeepLabV3+ (not exact under tiling)", decoder="deeplabv3plus"),
     "lite1": _row("Lite1, U-Net on 4 stages", {"name": "tf_efficientnet_lite1"}),
     "lite2": _row("Lite2, U-Net on 4 stages", {"name": "tf_efficientnet_lite2"}),
