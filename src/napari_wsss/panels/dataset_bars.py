@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from qtpy.QtCore import QEvent, QPoint, QRect, QSize, Qt
 from qtpy.QtGui import QColor, QHelpEvent, QPainter, QPaintEvent
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
 
-__all__ = ["Bar", "CountBars"]
+__all__ = ["Bar", "CountBars", "shortened"]
 
 #: The indent is that of labels in napari's style.
 _GAP_PX, _INDENT_PX, _NAME_SHARE = 4, 4, 0.42
@@ -31,6 +31,28 @@ class Bar(NamedTuple):
     name: str
     patches: int
     colors: tuple[str, ...]
+
+
+def shortened(name: str, fits: Callable[[str], bool]) -> str:
+    """Return a name that fits or, of several classes, all of them cut alike.
+
+    Cut at the end, combinations that begin alike would read the same.
+
+    Parameters
+    ----------
+    name
+        Of one class, which stays as it is, or of several with " + " between them.
+    fits
+        Whether a text does.
+    """
+    parts = name.split(" + ")
+    if fits(name) or len(parts) == 1:
+        return name
+    for most in range(max(map(len, parts)) - 1, 1, -1):
+        cut = " + ".join(p if len(p) <= most else f"{p[: most - 1]}." for p in parts)
+        if fits(cut):
+            return cut
+    return name
 
 
 class CountBars(QWidget):
@@ -75,7 +97,8 @@ class CountBars(QWidget):
         right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         for i, bar in enumerate(self._bars):
             top = i * row_px
-            name = metrics.elidedText(bar.name, Qt.TextElideMode.ElideRight, name_px - 6)
+            name = shortened(bar.name, lambda t: metrics.horizontalAdvance(t) <= name_px - 6)
+            name = metrics.elidedText(name, Qt.TextElideMode.ElideRight, name_px - 6)
             painter.setPen(text)
             painter.drawText(QRect(_INDENT_PX, top, name_px, row_px), left, name)
             number = QRect(self.width() - number_px, top, number_px, row_px)
