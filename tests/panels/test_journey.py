@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ pytest.importorskip("qtpy")
 from PIL import Image
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QMessageBox
+from qtpy.QtWidgets import QMessageBox, QScrollArea
 
 from napari_wsss.classes import IGNORE
 from napari_wsss.inference import SlideSegmentation, verify_result
@@ -165,6 +166,9 @@ def test_from_a_slide_to_a_corrected_segmentation(
 ):
     path, patch_um, mpp, see = cases[name]()
     work = tmp_path / "work"
+    if PICTURES:  # which show where it is
+        work = Path(PICTURES) / "lung study" / name
+        shutil.rmtree(work, ignore_errors=True)
     trip = Journey(viewer, qtbot, tmp_path, name)
     monkeypatch.setattr(QMessageBox, "exec", lambda *a, **k: pytest.fail("asked something"))
 
@@ -247,6 +251,8 @@ def test_from_a_slide_to_a_corrected_segmentation(
     panel.form.changed.emit()
     trip.press(panel.job)
     trip.finish(panel.job)
+    assert panel.run_view.examples.isVisibleTo(panel)
+    panel.findChild(QScrollArea).ensureWidgetVisible(panel.run_view.examples)
     trip.picture("train-segmenter")
     assert load_segmenter(trip.state.segmenter).info.supervision == "pseudo masks"
 
@@ -264,11 +270,11 @@ def test_from_a_slide_to_a_corrected_segmentation(
     segment.job.runner.event.connect(first_block)
     trip.press(segment.job)
     trip.finish(segment.job)
-    if trip.state.result is None:  # stopped in time
-        trip.picture("stopped")
-        trip.wait(lambda: segment.job.button.text().startswith("Go on"))
-        trip.press(segment.job)
-        trip.finish(segment.job)
+    assert trip.state.result is None, "it ended before it could be stopped"
+    trip.picture("stopped")
+    trip.wait(lambda: segment.job.button.text().startswith("Go on"))
+    trip.press(segment.job)
+    trip.finish(segment.job)
     result = SlideSegmentation.open(trip.state.result)
     assert verify_result(result.path) == []
     viewer.reset_view()
