@@ -316,6 +316,24 @@ def test_no_memory_at_all_is_told(model, slide, tmp_path, monkeypatch):
         segment_slide(slide, model, tmp_path, SETTINGS)
 
 
+def test_lack_of_memory_while_reading_marks_no_block(model, slide, tmp_path, monkeypatch):
+    class Full:
+        """An array that cannot be copied for lack of memory."""
+
+        shape, dtype, ndim = (1150, 890, 3), np.dtype(np.uint8), 3
+
+        def __getitem__(self, index):
+            raise MemoryError
+
+    settings = SETTINGS.changed(unreadable="mark")
+    monkeypatch.setattr(slide._reader, "arrays", (Full(),))
+    with pytest.raises(MemoryError):
+        segment_slide(slide, model, tmp_path, settings)
+    monkeypatch.undo()
+    result = segment_slide(slide, model, tmp_path, settings)
+    assert result.summary()["unreadable_blocks"] == []
+
+
 def test_other_failures_of_a_device_end_the_run(model, slide, tmp_path, finished, monkeypatch):
     def failing(self, images, rects, wanted=None):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")

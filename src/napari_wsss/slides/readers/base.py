@@ -17,7 +17,8 @@ from napari_wsss.errors import SlideError
 __all__ = ["FOREIGN_ERRORS", "Reader", "read_error"]
 
 #: What decoders raise on damaged files; caught where a decoder is called, nowhere else.
-#: RuntimeError includes the errors of imagecodecs, ValueError those of zarr.
+#: RuntimeError includes the errors of imagecodecs, ValueError those of zarr. MemoryError is not
+#: among them: a computer that lacks memory says nothing about the file, which may be sound.
 FOREIGN_ERRORS = (
     OSError,
     ValueError,
@@ -27,7 +28,6 @@ FOREIGN_ERRORS = (
     ArithmeticError,
     AssertionError,
     EOFError,
-    MemoryError,
     RuntimeError,
     SyntaxError,
     struct.error,
