@@ -21,16 +21,17 @@ from napari_wsss.errors import CancelledError, ModelError, SlideError, WsssError
 from napari_wsss.inference import (
     Cluster,
     RunOptions,
+    block_task,
     map_slide,
     segment_job,
     segment_slide,
     verify_result,
 )
+from napari_wsss.inference.block_task import run_block
 from napari_wsss.inference.blocks import Block
-from napari_wsss.inference.cluster import run_block
 from napari_wsss.inference.tiles import Rect
 from napari_wsss.jobs import BlockDone, CancelToken, run_job
-from napari_wsss.models import Classifier, ModelInfo, Segmenter, save_model
+from napari_wsss.models import Classifier, ModelInfo, Segmenter, load_model, save_model
 from napari_wsss.settings import EncoderSettings, InferenceSettings
 from napari_wsss.slides import open_slide
 
@@ -176,22 +177,45 @@ def test_a_slide_in_memory_cannot_be_shared(model, tmp_path, two):
         segment_slide(slide, model, tmp_path, SETTINGS, cluster=two)
 
 
-def test_another_file_or_model_on_a_worker_is_noticed(model, slide, tmp_path, monkeypatch):
-    """As on a machine that sees other disks; the worker's part runs in this process."""
-    tasks = []
+@pytest.fixture
+def tasks(monkeypatch):
+    """Let the worker's part run in this process; returns its tasks."""
+    found = []
 
     def run(self, task, blocks, cancel):
-        tasks.append(task)
+        found.append(task)
         return (run_block(task, block) for block in blocks)
 
     monkeypatch.setattr(Cluster, "run", run)
+    monkeypatch.setattr(block_task, "_MODELS", {})
+    return found
+
+
+def test_another_file_or_model_on_a_worker_is_noticed(model, slide, tmp_path, tasks):
+    """As on a machine that sees other disks."""
     segment_slide(slide, model, tmp_path, SETTINGS, cluster=Cluster(None))
     block = Block(Rect(0, 0, 512, 512), True)
     other = run_block(replace(tasks[0], slide_fingerprint="other"), block)
     assert isinstance(other, SlideError)
     save_model(model_of("classifier"), tasks[0].model)
-    other = run_block(replace(tasks[0], result=tmp_path), block)
+    other = run_block(replace(tasks[0], model_sha256="other"), block)
     assert isinstance(other, ModelError)
+
+
+def test_a_worker_reads_the_model_once_for_all_slides(
+    model, slide, tmp_path, finished, tasks, monkeypatch
+):
+    read = []
+    monkeypatch.setattr(
+        block_task, "load_model", lambda path: read.append(path) or load_model(path)
+    )
+    for name in ("one", "two"):
+        result = segment_slide(
+            slide, model, tmp_path / name, SETTINGS, device="cpu", cluster=Cluster(None)
+        )
+        assert files(result.path) == finished
+    assert len({task.model for task in tasks}) == 2
+    assert len(read) == 1
 
 
 def test_no_scheduler_at_an_address():

@@ -1,36 +1,26 @@
 """Blocks of a slide on the workers of dask.distributed.
 
-One task is one block. A worker loads model and slide once, by path and checksum, reads,
-computes, and stores the block's chunks, which no other block shares; what comes back is a line
-for the journal, and only this process writes that. A task can be run twice without harm.
+One task is one block (`block_task`); what comes back is a line for the journal, and only this
+process writes that.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from dask.system import CPU_COUNT
 
 from napari_wsss.environment import computing_environment
-from napari_wsss.errors import MissingDependencyError, ModelError, SlideError, WsssError
-from napari_wsss.inference.blocks import Block, SlidePlan
-from napari_wsss.inference.engine import Engine
+from napari_wsss.errors import MissingDependencyError, WsssError
+from napari_wsss.inference.block_task import BlockTask, run_block
+from napari_wsss.inference.blocks import Block
 from napari_wsss.inference.journal import Entry
-from napari_wsss.inference.outputs import MapsOutput, Output, SegmentationOutput
-from napari_wsss.inference.pipeline import Pipeline
 from napari_wsss.jobs import CancelToken
-from napari_wsss.models import load_model, weights_digest
-from napari_wsss.settings import InferenceSettings
-from napari_wsss.slides import PackedTissue, open_slide
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -39,7 +29,6 @@ __all__ = ["Cluster"]
 
 #: Tasks given out per thread of the workers: one at work, one waiting for it.
 _DEEP = 2
-_LOADING = threading.Lock()
 #: How often a task is tried again after its worker died.
 _RETRIES = 3
 
@@ -178,82 +167,6 @@ class Cluster:
                     _wait_for_any(distributed, running)
         finally:
             self.client.cancel(list(running))
-
-
-@dataclass(frozen=True)
-class BlockTask:
-    """What a worker needs to know to compute any block of a run.
-
-    Attributes
-    ----------
-    kind
-        Of output.
-    slide
-        An opened slide file; it travels as its path and is opened anew.
-    slide_fingerprint
-        Of the slide, so that a worker does not work on another file of that path.
-    model
-        Path of the checkpoint, and `model_sha256` of its weights.
-    settings
-        As JSON.
-    result
-        Folder of the result, its arrays created.
-    depth
-        Of class maps; None for what the model says by itself.
-    tissue
-        Where tissue is, which takes longer to find than to send; None if all counts as tissue.
-    """
-
-    kind: str
-    slide: Path
-    mpp: float | None
-    name: str
-    slide_fingerprint: str
-    model: Path
-    model_sha256: str
-    settings: str
-    model_mpp: float | None
-    device: str
-    result: Path
-    depth: int | None = None
-    tissue: PackedTissue | None = None
-
-
-def run_block(task: BlockTask, block: Block) -> Entry | WsssError:
-    """Compute and store one block on a worker; errors of ours come back as values.
-
-    They would be the same wherever they are tried again, unlike those of a machine.
-    """
-    try:
-        with _LOADING:  # threads of one worker share what the first of them loads
-            pipeline = _pipeline(task)
-        return pipeline.run_one(block)
-    except WsssError as error:
-        return error
-
-
-@functools.lru_cache(maxsize=1)
-def _pipeline(task: BlockTask) -> Pipeline:
-    """Return what computes blocks of `task`, made once per worker."""
-    slide = open_slide(task.slide, mpp=task.mpp, name=task.name)
-    if slide.fingerprint != task.slide_fingerprint:
-        raise SlideError(
-            f"{task.slide} is another file on a worker than where the run was started. All "
-            "workers must see the same files under the same paths."
-        )
-    model = load_model(task.model)
-    if weights_digest(model) != task.model_sha256:
-        raise ModelError(f"{task.model} holds another model than that of this run.")
-    settings = InferenceSettings.model_validate_json(task.settings)
-    tissue = None if task.tissue is None else task.tissue.unpacked()
-    plan = SlidePlan.of(slide, model, settings, task.model_mpp, tissue)
-    output: Output
-    if task.kind == MapsOutput.kind:
-        output = MapsOutput(model.classes, settings, task.depth)
-    else:
-        output = SegmentationOutput(model.classes, settings)
-    engine = Engine(output.network(model), settings, device=task.device)
-    return Pipeline(engine, plan, output, output.open(task.result))
 
 
 def _result(future: Any) -> Entry:

@@ -11,8 +11,8 @@ from typing import Any
 
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import SlideError
+from napari_wsss.inference.block_task import BlockTask
 from napari_wsss.inference.blocks import Block, SlidePlan, nearest_first
-from napari_wsss.inference.cluster import BlockTask
 from napari_wsss.inference.engine import Engine
 from napari_wsss.inference.folder import MODEL_FILE, RunFolder
 from napari_wsss.inference.journal import Entry
@@ -170,6 +170,7 @@ class _Run:
             slide_fingerprint=slide.fingerprint,
             model=model.resolve(),
             model_sha256=weights_digest(self.model),
+            model_info=self.model.info.model_dump_json(),
             settings=self.settings.model_dump_json(),
             model_mpp=self.options.model_mpp,
             device=self.options.device,
