@@ -16,11 +16,18 @@ import zarr
 
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import CancelledError, OutputError, SlideError, WsssError
-from napari_wsss.inference import Engine, segment_job, segment_slide, verify_result
+from napari_wsss.inference import (
+    Engine,
+    RunOptions,
+    run_status,
+    segment_job,
+    segment_slide,
+    verify_result,
+)
 from napari_wsss.inference.predict import image_logits
-from napari_wsss.inference.result import NOT_COMPUTED
+from napari_wsss.inference.result import NOT_COMPUTED, read_run, write_run
 from napari_wsss.jobs import BlockDone, CancelToken, Log
-from napari_wsss.models import ModelInfo, Segmenter
+from napari_wsss.models import ModelInfo, Segmenter, device
 from napari_wsss.settings import EncoderSettings, InferenceSettings
 from napari_wsss.slides import open_slide
 from napari_wsss.slides.slide import Slide
@@ -228,6 +235,71 @@ def test_a_result_deleted_while_it_is_made(model, slide, tmp_path):
 
     with pytest.raises(OutputError, match=r"a\.ome\.zarr"):
         segment_slide(slide, model, tmp_path, SETTINGS, on_event=delete)
+
+
+# -- precision --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def computes_in(monkeypatch):
+    """Make this processor one with or without bfloat16."""
+
+    def choose(precision):
+        monkeypatch.setattr(device, "_cpu_bf16", lambda: precision == "bf16")
+
+    return choose
+
+
+def begin(slide, model, out, settings):
+    token = CancelToken()
+    job = segment_job(slide, model, out, settings, RunOptions(device="cpu"), cancel=token)
+    with pytest.raises(CancelledError):
+        _cancel_after(2, job, token)
+
+
+def test_a_run_goes_on_in_the_precision_it_began_in(model, slide, tmp_path, finished, computes_in):
+    auto = SETTINGS.changed(precision="auto")
+    computes_in("fp32")
+    begin(slide, model, tmp_path, auto)
+    computes_in("bf16")
+    assert run_status(slide, model, tmp_path, auto, device="cpu").state == "begun"
+    result = segment_slide(slide, model, tmp_path, auto, device="cpu")
+    assert result.run["precision"] == "fp32"
+    found = files(result.path)
+    for name, content in finished.items():
+        if name.startswith("labels"):
+            assert found[name] == content, name
+
+
+def test_a_run_in_bf16_does_not_go_on_where_that_is_emulated(model, slide, tmp_path, computes_in):
+    auto = SETTINGS.changed(precision="auto")
+    computes_in("bf16")
+    begin(slide, model, tmp_path, auto)
+    computes_in("fp32")
+    assert run_status(slide, model, tmp_path, auto, device="cpu").state == "other"
+    with pytest.raises(OutputError, match=r"precision: bf16 then, fp32 now \(a machine"):
+        segment_slide(slide, model, tmp_path, auto, device="cpu")
+    computes_in("bf16")
+    segment_slide(slide, model, tmp_path, auto, device="cpu")
+    computes_in("fp32")
+    assert run_status(slide, model, tmp_path, auto, device="cpu").state == "finished"
+    said = []
+    result = segment_slide(slide, model, tmp_path, auto, device="cpu", on_event=said.append)
+    assert "finished already" in said[0].message
+    assert result.run["precision"] == "bf16"
+    again = segment_slide(slide, model, tmp_path, auto, device="cpu", overwrite=True)
+    assert again.run["precision"] == "fp32"
+
+
+def test_a_run_whose_record_names_no_precision_goes_on(model, slide, tmp_path):
+    auto = SETTINGS.changed(precision="auto")
+    begin(slide, model, tmp_path, auto)
+    path = tmp_path / "a.ome.zarr"
+    run = read_run(path)
+    del run["precision"]
+    write_run(path, run)
+    assert segment_slide(slide, model, tmp_path, auto, device="cpu").path == path
+    assert run_status(slide, model, tmp_path, auto, device="cpu").state == "finished"
 
 
 # -- parts that cannot be read ----------------------------------------------------------

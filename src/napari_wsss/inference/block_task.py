@@ -18,14 +18,41 @@ from napari_wsss.inference.journal import Entry
 from napari_wsss.inference.outputs import MapsOutput, Output, SegmentationOutput
 from napari_wsss.inference.pipeline import Pipeline
 from napari_wsss.models import WsssModel, load_model, weights_digest
+from napari_wsss.models.device import choose_device, describe_device, resolved_precision
 from napari_wsss.settings import InferenceSettings
 from napari_wsss.slides import PackedTissue, open_slide
 
-__all__ = ["BlockTask", "run_block"]
+__all__ = ["BlockTask", "Place", "place_of", "run_block"]
 
 _LOADING = threading.Lock()
 #: The model that this worker read last, by the sha256 of its weights and its description.
 _MODELS: dict[tuple[str, str], WsssModel] = {}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where blocks are computed.
+
+    Attributes
+    ----------
+    device
+        To be chosen there: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
+    name
+        As `describe_device` says, or of several kinds of workers what each says.
+    precision
+        What the precision of the settings means there, ``"bf16"`` or ``"fp32"``.
+    """
+
+    device: str
+    name: str
+    precision: str
+
+
+def place_of(device: str, precision: str) -> Place:
+    """Return the place that this process is; ModelError if it has no such device."""
+    chosen = choose_device(device)
+    name = describe_device(chosen, precision)
+    return Place(chosen.type, name, resolved_precision(chosen, precision))
 
 
 @dataclass(frozen=True)
@@ -43,7 +70,7 @@ class BlockTask:
     model
         Path of the checkpoint, `model_sha256` of its weights, and its `model_info` as JSON.
     settings
-        As JSON.
+        As JSON, with the precision of the run, which ``"auto"`` would leave to each worker.
     result
         Folder of the result, its arrays created.
     depth

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,10 +19,10 @@ from dask.system import CPU_COUNT
 
 from napari_wsss.environment import computing_environment
 from napari_wsss.errors import MissingDependencyError, WsssError
-from napari_wsss.inference.block_task import BlockTask, run_block
+from napari_wsss.inference.block_task import BlockTask, Place, place_of, run_block
 from napari_wsss.inference.blocks import Block
 from napari_wsss.inference.journal import Entry
-from napari_wsss.jobs import CancelToken
+from napari_wsss.jobs import CancelToken, Event, Log
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -29,6 +31,8 @@ __all__ = ["Cluster"]
 
 #: Tasks given out per thread of the workers: one at work, one waiting for it.
 _DEEP = 2
+#: Seconds between two looks at the cancel token.
+_PATIENCE = 0.1
 #: How often a task is tried again after its worker died.
 _RETRIES = 3
 
@@ -128,10 +132,53 @@ class Cluster:
         if cluster is not None:
             cluster.close()
 
+    @property
+    def size(self) -> int:
+        """How many workers there are now."""
+        with _scheduler_answers():
+            return len(self.client.nthreads())
+
+    def place(
+        self, device: str, precision: str, cancel: CancelToken
+    ) -> Generator[Event, None, Place]:
+        """Return where the workers compute; yields events while there is none yet.
+
+        Parameters
+        ----------
+        device, precision
+            As each of them is going to choose them. Where one would take another precision than
+            the others, all take float32, so that no result mixes two.
+        cancel
+            Looked at while no worker is there.
+
+        Raises
+        ------
+        ModelError
+            If a worker has no such device.
+        WsssError
+            If the scheduler does not answer.
+        """
+        while True:
+            yield from self._wait_for_one(cancel)
+            with _scheduler_answers():
+                places = list(self.client.run(place_of, device, precision).values())
+            if places:  # the only worker may have left
+                break
+        types = {place.device for place in places}
+        # Without its threads, which may be another number on each.
+        cut = (p.name.split(" (")[0] if p.device == "cpu" else p.name for p in places)
+        return Place(
+            device=types.pop() if device == "auto" and len(types) == 1 else device,
+            name=" + ".join(sorted(set(cut))),
+            precision="bf16" if all(p.precision == "bf16" for p in places) else "fp32",
+        )
+
     def run(
         self, task: BlockTask, blocks: Iterable[Block], cancel: CancelToken
-    ) -> Iterator[Entry]:
+    ) -> Iterator[Entry | Event]:
         """Yield the journal's entry of each block as it is done, in any order.
+
+        Between them come events, which say that it waits for workers where there are none.
 
         Parameters
         ----------
@@ -145,18 +192,19 @@ class Cluster:
         Raises
         ------
         WsssError
-            Of a worker, as it was raised there; or if workers keep dying.
+            Of a worker, as it was raised there; or if workers keep dying, or the scheduler does
+            not answer.
         """
         distributed = _distributed()
         running: set[Any] = set()
         left = iter(blocks)
         try:
             while True:
-                room = _DEEP * max(1, sum(self.client.nthreads().values())) - len(running)
+                yield from self._wait_for_one(cancel)
+                with _scheduler_answers():
+                    room = _DEEP * sum(self.client.nthreads().values()) - len(running)
                 for block in (b for _, b in zip(range(room), left, strict=False)):
-                    running.add(
-                        self.client.submit(run_block, task, block, pure=False, retries=_RETRIES)
-                    )
+                    running.add(self._submitted(task, block))
                 if not running:
                     return
                 cancel.raise_if_cancelled()
@@ -166,13 +214,50 @@ class Cluster:
                 if running and not any(f.done() for f in running):
                     _wait_for_any(distributed, running)
         finally:
-            self.client.cancel(list(running))
+            with suppress(Exception):  # the error that led here says more
+                self.client.cancel(list(running))
+
+    def _submitted(self, task: BlockTask, block: Block) -> Any:
+        with _scheduler_answers():
+            return self.client.submit(run_block, task, block, pure=False, retries=_RETRIES)
+
+    def _wait_for_one(self, cancel: CancelToken) -> Iterator[Event]:
+        """Wait until there is a worker, after saying so."""
+        said = False
+        while not self.size:
+            cancel.raise_if_cancelled()
+            if not said:
+                yield Log(
+                    "No worker is connected to the scheduler yet; waiting for one", "warning"
+                )
+                said = True
+            time.sleep(_PATIENCE)
+
+
+@contextmanager
+def _scheduler_answers() -> Iterator[None]:
+    """Raise WsssError for whatever a scheduler that is gone makes of a call."""
+    try:
+        yield
+    except WsssError:
+        raise
+    except Exception as error:
+        raise _gone(error) from error
+
+
+def _gone(error: Exception) -> WsssError:
+    return WsssError(
+        f"The dask scheduler no longer answers ({type(error).__name__}: {error}). It was stopped, "
+        "or the network is cut. What was finished is kept; start it again to go on."
+    )
 
 
 def _result(future: Any) -> Entry:
     """Return the entry of a task that ended."""
     try:
         value = future.result()
+    except CancelledError as error:  # nobody cancels a task that is still waited for
+        raise _gone(error) from error
     except Exception as error:
         raise WsssError(
             f"A worker failed, also when its block was tried again: {type(error).__name__}: "
@@ -186,8 +271,11 @@ def _result(future: Any) -> Entry:
 def _wait_for_any(distributed: Any, running: set[Any]) -> None:
     """Wait until one task ends, but no longer than it takes to notice a wish to cancel."""
     try:
-        distributed.wait(list(running), timeout=0.1, return_when="FIRST_COMPLETED")
-    except TimeoutError:
+        distributed.wait(list(running), timeout=_PATIENCE, return_when="FIRST_COMPLETED")
+    except (
+        TimeoutError,
+        CancelledError,
+    ):  # cancelled tasks are told from done ones by their result
         return
 
 
