@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_wsss.errors import SlideError
+from napari_wsss.slides.fingerprint import file_fingerprint
 
 __all__ = ["FOREIGN_ERRORS", "Reader", "read_error"]
 
@@ -91,19 +92,12 @@ class FileReader(Reader):
     path: Path
 
     def fingerprint(self) -> str:
-        """Return the sha256 of the file's size, first MiB and last MiB."""
-        import hashlib
+        """Return what `file_fingerprint` makes of the file and its companions."""
+        return file_fingerprint(self.path, self.companions())
 
-        mib = 1 << 20
-        try:
-            size = self.path.stat().st_size
-            with self.path.open("rb") as file:
-                head = file.read(mib)
-                file.seek(max(size - mib, 0))
-                tail = file.read(mib)
-        except OSError as error:
-            raise SlideError(f"{self.path} can no longer be read: {error}") from error
-        return hashlib.sha256(str(size).encode() + b"\0" + head + tail).hexdigest()
+    def companions(self) -> list[Path]:
+        """Return the other files that hold pixels of the slide; none by default."""
+        return []
 
     def __reduce__(self) -> tuple[Callable[[Path], Reader], tuple[Path]]:
         # Open files do not travel between processes; a worker opens its own.
