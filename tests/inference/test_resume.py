@@ -354,6 +354,9 @@ def test_a_reader_that_hangs_does_not_keep_a_cancelled_job(model, slide, tmp_pat
     with pytest.raises(CancelledError):
         segment_slide(slide, model, tmp_path, SETTINGS, cancel=token)
     assert time.monotonic() - began < 5
+    hanging = [t for t in threading.enumerate() if t.name.startswith("read_")]
+    assert hanging
+    assert all(t.daemon for t in hanging), "Python waits for others at its end"
     release.set()
 
 
