@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import signal
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import zarr
 
@@ -300,6 +302,23 @@ def test_a_run_whose_record_names_no_precision_goes_on(model, slide, tmp_path):
     write_run(path, run)
     assert segment_slide(slide, model, tmp_path, auto, device="cpu").path == path
     assert run_status(slide, model, tmp_path, auto, device="cpu").state == "finished"
+
+
+def test_a_run_goes_on_whose_record_holds_a_fingerprint_of_an_earlier_version(
+    model, image, tmp_path
+):
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", tile=(256, 256))
+    stored = open_slide(tmp_path / "a.tif", mpp=0.5)
+    begin(stored, model, tmp_path, SETTINGS)
+    path = tmp_path / "a.ome.zarr"
+    data = (tmp_path / "a.tif").read_bytes()
+    earlier = f"{len(data)}\0".encode() + data[: 1 << 20] + data[-(1 << 20) :]
+    run = read_run(path)
+    run["slide"]["fingerprint"] = hashlib.sha256(earlier).hexdigest()
+    write_run(path, run)
+    assert run_status(stored, model, tmp_path, SETTINGS, device="cpu").state == "begun"
+    segment_slide(stored, model, tmp_path, SETTINGS, device="cpu")
+    assert run_status(stored, model, tmp_path, SETTINGS, device="cpu").state == "finished"
 
 
 # -- parts that cannot be read ----------------------------------------------------------

@@ -27,6 +27,7 @@ def run_record(
     plan: SlidePlan,
     device: str,
     precision: str,
+    earlier: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what a result is determined by.
 
@@ -40,7 +41,13 @@ def run_record(
         What `describe_device` says.
     precision
         ``"bf16"`` or ``"fp32"``, see `precision_of_run`.
+    earlier
+        Record of what is there already; a fingerprint of an earlier version that it holds is
+        kept if it is of `slide`.
     """
+    known = earlier.get("slide")
+    stored = known.get("fingerprint") if isinstance(known, Mapping) else None
+    same = isinstance(stored, str) and slide.was(stored)
     return {
         "kind": kind,
         "version": __version__,
@@ -48,7 +55,7 @@ def run_record(
             "name": slide.name,
             "shape": list(slide.shape),
             "mpp": slide.mpp,
-            "fingerprint": slide.fingerprint,
+            "fingerprint": stored if same else slide.fingerprint,
         },
         "model": {"sha256": weights_digest(model), **model.info.model_dump(mode="json")},
         "settings": settings.model_dump(mode="json"),

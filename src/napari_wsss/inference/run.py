@@ -75,7 +75,7 @@ def slide_job(
         making = pool.submit(Engine, network, resolved, device=here, cancel=cancel)
         plan = SlidePlan.of(slide, model, settings, options.model_mpp)
         engine = making.result()
-    record = run_record(output.kind, slide, model, settings, plan, place.name, precision)
+    record = run_record(output.kind, slide, model, settings, plan, place.name, precision, earlier)
     if output.depth is not None:  # left out where there is none: records stay what they were
         record["depth"] = output.depth
     with RunFolder(path, record) as folder:
@@ -200,7 +200,8 @@ class _Run:
         where = describe_device(engine.device, engine.settings.precision)
         if self.options.cluster is not None:
             record, count = self.folder.record, self.options.cluster.size
-            where = f"{count} workers ({record['device']}, {engine.settings.precision})"
+            workers = "worker" if count == 1 else "workers"
+            where = f"{count} {workers} ({record['device']}, {engine.settings.precision})"
         text = (
             f"{self.output.stage} of {self.plan.grid.slide.name}: {width} x {height} px in "
             f"{len(self.blocks)} blocks, {sum(b.tissue for b in self.blocks)} with tissue, on "

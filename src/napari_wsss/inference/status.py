@@ -89,7 +89,7 @@ def run_status(
     where = describe_device(chosen, settings.precision)
     native = resolved_precision(chosen, settings.precision)
     precision = precision_of_run(earlier, settings, native)
-    now = run_record("segmentation", slide, model, settings, plan, where, precision)
+    now = run_record("segmentation", slide, model, settings, plan, where, precision, earlier)
     different = tuple(differences(earlier, now))
     if different:
         return RunStatus(path, "other", total=total, different=different)
