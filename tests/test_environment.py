@@ -39,6 +39,18 @@ def test_what_the_user_set_is_kept(monkeypatch):
 
 
 @pytest.mark.usefixtures("unset")
+def test_tunables_that_the_user_set_are_kept(monkeypatch):
+    ours = PROCESS_ENVIRONMENT["GLIBC_TUNABLES"]
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.top_pad=65536")
+    assert computing_environment()["GLIBC_TUNABLES"] == f"glibc.malloc.top_pad=65536:{ours}"
+    prepare_environment()
+    prepare_environment()  # adds nothing twice
+    assert os.environ["GLIBC_TUNABLES"] == f"glibc.malloc.top_pad=65536:{ours}"
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=7:glibc.malloc.check=0")
+    assert computing_environment()["GLIBC_TUNABLES"] == os.environ["GLIBC_TUNABLES"]
+
+
+@pytest.mark.usefixtures("unset")
 def test_the_command_line_sets_them_before_torch_is_loaded():
     code = (
         "import os, sys; import napari_wsss.environment as e; prepare = e.prepare_environment\n"

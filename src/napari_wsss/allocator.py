@@ -18,8 +18,8 @@ def prepare_process() -> bool:
     By default glibc serves each block over 32 MiB by a fresh ``mmap`` whose pages fault
     in one by one; keeping such blocks on the heap makes large tiles 1.2 to 2.4 times
     faster. Threads that are started later share that heap; those that run already need
-    `napari_wsss.environment.PROCESS_ENVIRONMENT`. Other platforms have no such setting and
-    need none.
+    `napari_wsss.environment.PROCESS_ENVIRONMENT`, and so do aligned blocks to be used again.
+    Other platforms have no such setting and need none.
     """
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return False

@@ -21,16 +21,17 @@ from napari_wsss.errors import CancelledError, ModelError, SlideError, WsssError
 from napari_wsss.inference import (
     Cluster,
     RunOptions,
+    block_task,
     map_slide,
     segment_job,
     segment_slide,
     verify_result,
 )
+from napari_wsss.inference.block_task import Place, place_of, run_block
 from napari_wsss.inference.blocks import Block
-from napari_wsss.inference.cluster import run_block
 from napari_wsss.inference.tiles import Rect
-from napari_wsss.jobs import BlockDone, CancelToken, run_job
-from napari_wsss.models import Classifier, ModelInfo, Segmenter, save_model
+from napari_wsss.jobs import BlockDone, CancelToken, Log, run_job
+from napari_wsss.models import Classifier, ModelInfo, Segmenter, load_model, save_model
 from napari_wsss.settings import EncoderSettings, InferenceSettings
 from napari_wsss.slides import open_slide
 
@@ -176,22 +177,130 @@ def test_a_slide_in_memory_cannot_be_shared(model, tmp_path, two):
         segment_slide(slide, model, tmp_path, SETTINGS, cluster=two)
 
 
-def test_another_file_or_model_on_a_worker_is_noticed(model, slide, tmp_path, monkeypatch):
-    """As on a machine that sees other disks; the worker's part runs in this process."""
-    tasks = []
+@pytest.fixture
+def tasks(monkeypatch):
+    """Let the worker's part run in this process; returns its tasks."""
+    found = []
 
     def run(self, task, blocks, cancel):
-        tasks.append(task)
+        found.append(task)
         return (run_block(task, block) for block in blocks)
 
+    def place(self, device, precision, cancel):
+        yield Log("asked")
+        return place_of(device, precision)
+
     monkeypatch.setattr(Cluster, "run", run)
+    monkeypatch.setattr(Cluster, "place", place)
+    monkeypatch.setattr(Cluster, "size", 1)
+    monkeypatch.setattr(block_task, "_MODELS", {})
+    return found
+
+
+def test_another_file_or_model_on_a_worker_is_noticed(model, slide, tmp_path, tasks):
+    """As on a machine that sees other disks."""
     segment_slide(slide, model, tmp_path, SETTINGS, cluster=Cluster(None))
     block = Block(Rect(0, 0, 512, 512), True)
     other = run_block(replace(tasks[0], slide_fingerprint="other"), block)
     assert isinstance(other, SlideError)
     save_model(model_of("classifier"), tasks[0].model)
-    other = run_block(replace(tasks[0], result=tmp_path), block)
+    other = run_block(replace(tasks[0], model_sha256="other"), block)
     assert isinstance(other, ModelError)
+
+
+def test_a_worker_reads_the_model_once_for_all_slides(
+    model, slide, tmp_path, finished, tasks, monkeypatch
+):
+    read = []
+    monkeypatch.setattr(
+        block_task, "load_model", lambda path: read.append(path) or load_model(path)
+    )
+    for name in ("one", "two"):
+        result = segment_slide(
+            slide, model, tmp_path / name, SETTINGS, device="cpu", cluster=Cluster(None)
+        )
+        assert files(result.path) == finished
+    assert len({task.model for task in tasks}) == 2
+    assert len(read) == 1
+
+
+class FakeClient:
+    """A client whose scheduler says what the test wants."""
+
+    def __init__(self, counts=(), places=()):
+        self.counts, self.places = list(counts), list(places)
+
+    def nthreads(self):
+        if not self.counts:
+            raise OSError("Connection reset by peer")
+        count = self.counts.pop(0)
+        return {f"worker {i}": 1 for i in range(count)}
+
+    def run(self, function, *arguments):
+        return dict(enumerate(self.places))
+
+    def cancel(self, futures):
+        raise OSError("Connection reset by peer")
+
+
+def place(*places):
+    found = Cluster(FakeClient([1], places)).place("auto", "auto", CancelToken())
+    return run_job(found)
+
+
+def test_a_run_computes_in_the_precision_that_all_workers_have():
+    new, old = (Place("cpu", f"cpu (8 threads, {p})", p) for p in ("bf16", "fp32"))
+    assert place(new, new) == Place("cpu", "cpu", "bf16")
+    assert place(new, old) == Place("cpu", "cpu", "fp32")
+    gpu = Place("cuda", "NVIDIA H200 (bf16)", "bf16")
+    assert place(gpu, gpu) == Place("cuda", "NVIDIA H200 (bf16)", "bf16")
+    assert place(gpu, new) == Place("auto", "NVIDIA H200 (bf16) + cpu", "bf16")
+
+
+def test_this_process_needs_no_device_if_workers_have_it(
+    model, slide, tmp_path, tasks, monkeypatch
+):
+    def place(self, device, precision, cancel):
+        yield Log(f"the workers choose {device}")
+        return Place(device, "NVIDIA H200 (bf16)", "bf16")
+
+    monkeypatch.setattr(Cluster, "place", place)
+
+    def run(self, task, blocks, cancel):
+        tasks.append(task)
+        return (run_block(replace(task, device="cpu"), block) for block in blocks)
+
+    monkeypatch.setattr(Cluster, "run", run)
+    result = segment_slide(
+        *(slide, model, tmp_path, SETTINGS.changed(precision="auto")),
+        device="xpu",  # which is nowhere
+        cluster=Cluster(None),
+    )
+    assert tasks[0].device == "xpu"
+    assert '"precision":"bf16"' in tasks[0].settings
+    assert result.run["device"] == "NVIDIA H200 (bf16)"
+    assert result.run["precision"] == "bf16"
+    assert result.run["settings"]["precision"] == "auto"
+
+
+def test_a_run_waits_for_workers_and_says_so():
+    token = CancelToken()
+    said = []
+    job = Cluster(FakeClient([0, 0, 0, 1, 1])).run(None, [], token)
+    assert [type(e) for e in job] == [Log]
+    job = Cluster(FakeClient([0] * 100)).run(None, [], token)
+    said.append(next(job))
+    token.cancel()
+    with pytest.raises(CancelledError):
+        next(job)
+    assert "No worker" in said[0].message
+
+
+def test_a_scheduler_that_dies_is_told():
+    cluster = Cluster(FakeClient())
+    for job in (cluster.run(None, [], CancelToken()), cluster.place("cpu", "auto", CancelToken())):
+        with pytest.raises(WsssError, match=r"scheduler no longer answers.*start it again"):
+            list(job)
 
 
 def test_no_scheduler_at_an_address():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import signal
 import sys
@@ -11,16 +12,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import zarr
 
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import CancelledError, OutputError, SlideError, WsssError
-from napari_wsss.inference import Engine, segment_job, segment_slide, verify_result
+from napari_wsss.inference import (
+    Engine,
+    RunOptions,
+    run_status,
+    segment_job,
+    segment_slide,
+    verify_result,
+)
 from napari_wsss.inference.predict import image_logits
-from napari_wsss.inference.result import NOT_COMPUTED
+from napari_wsss.inference.result import NOT_COMPUTED, read_run, write_run
 from napari_wsss.jobs import BlockDone, CancelToken, Log
-from napari_wsss.models import ModelInfo, Segmenter
+from napari_wsss.models import ModelInfo, Segmenter, device
 from napari_wsss.settings import EncoderSettings, InferenceSettings
 from napari_wsss.slides import open_slide
 from napari_wsss.slides.slide import Slide
@@ -230,6 +239,88 @@ def test_a_result_deleted_while_it_is_made(model, slide, tmp_path):
         segment_slide(slide, model, tmp_path, SETTINGS, on_event=delete)
 
 
+# -- precision --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def computes_in(monkeypatch):
+    """Make this processor one with or without bfloat16."""
+
+    def choose(precision):
+        monkeypatch.setattr(device, "_cpu_bf16", lambda: precision == "bf16")
+
+    return choose
+
+
+def begin(slide, model, out, settings):
+    token = CancelToken()
+    job = segment_job(slide, model, out, settings, RunOptions(device="cpu"), cancel=token)
+    with pytest.raises(CancelledError):
+        _cancel_after(2, job, token)
+
+
+def test_a_run_goes_on_in_the_precision_it_began_in(model, slide, tmp_path, finished, computes_in):
+    auto = SETTINGS.changed(precision="auto")
+    computes_in("fp32")
+    begin(slide, model, tmp_path, auto)
+    computes_in("bf16")
+    assert run_status(slide, model, tmp_path, auto, device="cpu").state == "begun"
+    result = segment_slide(slide, model, tmp_path, auto, device="cpu")
+    assert result.run["precision"] == "fp32"
+    found = files(result.path)
+    for name, content in finished.items():
+        if name.startswith("labels"):
+            assert found[name] == content, name
+
+
+def test_a_run_in_bf16_does_not_go_on_where_that_is_emulated(model, slide, tmp_path, computes_in):
+    auto = SETTINGS.changed(precision="auto")
+    computes_in("bf16")
+    begin(slide, model, tmp_path, auto)
+    computes_in("fp32")
+    assert run_status(slide, model, tmp_path, auto, device="cpu").state == "other"
+    with pytest.raises(OutputError, match=r"precision: bf16 then, fp32 now \(a machine"):
+        segment_slide(slide, model, tmp_path, auto, device="cpu")
+    computes_in("bf16")
+    segment_slide(slide, model, tmp_path, auto, device="cpu")
+    computes_in("fp32")
+    assert run_status(slide, model, tmp_path, auto, device="cpu").state == "finished"
+    said = []
+    result = segment_slide(slide, model, tmp_path, auto, device="cpu", on_event=said.append)
+    assert "finished already" in said[0].message
+    assert result.run["precision"] == "bf16"
+    again = segment_slide(slide, model, tmp_path, auto, device="cpu", overwrite=True)
+    assert again.run["precision"] == "fp32"
+
+
+def test_a_run_whose_record_names_no_precision_goes_on(model, slide, tmp_path):
+    auto = SETTINGS.changed(precision="auto")
+    begin(slide, model, tmp_path, auto)
+    path = tmp_path / "a.ome.zarr"
+    run = read_run(path)
+    del run["precision"]
+    write_run(path, run)
+    assert segment_slide(slide, model, tmp_path, auto, device="cpu").path == path
+    assert run_status(slide, model, tmp_path, auto, device="cpu").state == "finished"
+
+
+def test_a_run_goes_on_whose_record_holds_a_fingerprint_of_an_earlier_version(
+    model, image, tmp_path
+):
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", tile=(256, 256))
+    stored = open_slide(tmp_path / "a.tif", mpp=0.5)
+    begin(stored, model, tmp_path, SETTINGS)
+    path = tmp_path / "a.ome.zarr"
+    data = (tmp_path / "a.tif").read_bytes()
+    earlier = f"{len(data)}\0".encode() + data[: 1 << 20] + data[-(1 << 20) :]
+    run = read_run(path)
+    run["slide"]["fingerprint"] = hashlib.sha256(earlier).hexdigest()
+    write_run(path, run)
+    assert run_status(stored, model, tmp_path, SETTINGS, device="cpu").state == "begun"
+    segment_slide(stored, model, tmp_path, SETTINGS, device="cpu")
+    assert run_status(stored, model, tmp_path, SETTINGS, device="cpu").state == "finished"
+
+
 # -- parts that cannot be read ----------------------------------------------------------
 
 
@@ -282,6 +373,9 @@ def test_a_reader_that_hangs_does_not_keep_a_cancelled_job(model, slide, tmp_pat
     with pytest.raises(CancelledError):
         segment_slide(slide, model, tmp_path, SETTINGS, cancel=token)
     assert time.monotonic() - began < 5
+    hanging = [t for t in threading.enumerate() if t.name.startswith("read_")]
+    assert hanging
+    assert all(t.daemon for t in hanging), "Python waits for others at its end"
     release.set()
 
 
@@ -314,6 +408,24 @@ def test_no_memory_at_all_is_told(model, slide, tmp_path, monkeypatch):
     monkeypatch.setattr(Engine, "run", never)
     with pytest.raises(WsssError, match="memory"):
         segment_slide(slide, model, tmp_path, SETTINGS)
+
+
+def test_lack_of_memory_while_reading_marks_no_block(model, slide, tmp_path, monkeypatch):
+    class Full:
+        """An array that cannot be copied for lack of memory."""
+
+        shape, dtype, ndim = (1150, 890, 3), np.dtype(np.uint8), 3
+
+        def __getitem__(self, index):
+            raise MemoryError
+
+    settings = SETTINGS.changed(unreadable="mark")
+    monkeypatch.setattr(slide._reader, "arrays", (Full(),))
+    with pytest.raises(MemoryError):
+        segment_slide(slide, model, tmp_path, settings)
+    monkeypatch.undo()
+    result = segment_slide(slide, model, tmp_path, settings)
+    assert result.summary()["unreadable_blocks"] == []
 
 
 def test_other_failures_of_a_device_end_the_run(model, slide, tmp_path, finished, monkeypatch):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from napari_wsss.errors import MissingDependencyError, SlideError, WsssError
 from napari_wsss.slides import create_pyramid, open_slide
+from napari_wsss.slides.readers.tiff_tiles import TileFile
 
 
 def message(path, **options):
@@ -84,6 +85,18 @@ def test_corrupt_tile_names_its_place(tmp_path, compression):
     with pytest.raises(SlideError, match="y 64, x 128"):
         slide.levels[0].compute(scheduler="synchronous")
     assert slide.read_region(0, 128, 0, 64, 64).std() > 10  # other tiles are still read
+
+
+def test_lack_of_memory_is_no_damage(tiled_tiff, monkeypatch):
+    def none_left(self, offset, size):
+        raise MemoryError
+
+    with open_slide(tiled_tiff) as slide:
+        monkeypatch.setattr(TileFile, "read", none_left)
+        with pytest.raises(MemoryError):
+            slide.read_region(0, 0, 0, 64, 64)
+        monkeypatch.undo()
+        assert slide.read_region(0, 0, 0, 64, 64).shape == (64, 64, 3)
 
 
 def test_openslide_recovers_after_a_bad_tile(tmp_path):

@@ -1,6 +1,8 @@
 """Opening: every format, the resolution, and how pixels are brought to RGB."""
 
+import hashlib
 import pickle
+import time
 
 import dask.array as da
 import numpy as np
@@ -11,6 +13,8 @@ from PIL import Image
 
 from napari_wsss.errors import MissingResolutionError, SlideError
 from napari_wsss.slides import Slide, open_slide
+from napari_wsss.slides.fingerprint import file_fingerprint
+from napari_wsss.slides.readers.openslide import OpenSlideReader
 
 
 def test_pyramidal_tiff(tiled_tiff, picture):
@@ -233,6 +237,61 @@ def test_fingerprint_follows_the_content(tiled_tiff, tmp_path, picture):
     image = picture(50, 60)
     assert open_slide(image).fingerprint == open_slide(image.copy()).fingerprint
     assert open_slide(image).fingerprint != open_slide(255 - image).fingerprint
+
+
+def test_fingerprint_sees_a_change_in_the_middle(tiled_tiff):
+    first = open_slide(tiled_tiff).fingerprint
+    data = bytearray(tiled_tiff.read_bytes())
+    data[len(data) // 2] ^= 1
+    tiled_tiff.write_bytes(data)
+    assert open_slide(tiled_tiff).fingerprint != first
+
+
+def test_fingerprint_of_a_large_file_is_of_samples(tmp_path):
+    path = tmp_path / "large.svs"
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+    began = time.perf_counter()
+    first = file_fingerprint(path)
+    assert time.perf_counter() - began < 0.5
+    for place in range(0, 1 << 30, (1 << 30) // 33):
+        with path.open("r+b") as file:
+            file.seek(min(place + 1000, (1 << 30) - 1))
+            file.write(b"x")
+        changed = file_fingerprint(path)
+        assert changed != first
+        first = changed
+
+
+def test_fingerprint_covers_the_files_that_belong_to_an_index(tmp_path):
+    reader = OpenSlideReader.__new__(OpenSlideReader)
+    reader.path = tmp_path / "a.mrxs"
+    reader.path.write_bytes(b"index")
+    assert reader.companions() == []
+    (tmp_path / "a").mkdir()
+    for name in ("Slidedat.ini", "Data0000.dat", "Data0001.dat"):
+        (tmp_path / "a" / name).write_bytes(name.encode() * 1000)
+    first = reader.fingerprint()
+    assert reader.fingerprint() == first
+    (tmp_path / "a/Data0001.dat").write_bytes(b"Data0009.dat" * 1000)
+    second = reader.fingerprint()
+    (tmp_path / "a/Data0001.dat").rename(tmp_path / "a/Data0002.dat")
+    assert len({first, second, reader.fingerprint()}) == 3
+    reader.path = tmp_path / "b.vms"
+    (tmp_path / "b.jpg").write_bytes(b"pixels")
+    reader.path.write_text("[Virtual Microscope Specimen]\nImageFile=../b.jpg\nNoLayers=1\n")
+    assert reader.companions() == [tmp_path / "b.jpg"]
+
+
+def test_fingerprints_of_earlier_versions_are_known(tiled_tiff, picture):
+    data = tiled_tiff.read_bytes()
+    earlier = hashlib.sha256(f"{len(data)}\0".encode() + data[: 1 << 20] * 2).hexdigest()
+    slide = open_slide(tiled_tiff)
+    assert slide.fingerprint != earlier
+    assert slide.was(slide.fingerprint)
+    assert slide.was(earlier)
+    assert not slide.was("another")
+    assert not open_slide(picture(50, 60)).was(earlier)
 
 
 def test_slide_of_a_file_travels_by_pickle(tiled_tiff):

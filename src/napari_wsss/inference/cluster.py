@@ -1,36 +1,28 @@
 """Blocks of a slide on the workers of dask.distributed.
 
-One task is one block. A worker loads model and slide once, by path and checksum, reads,
-computes, and stores the block's chunks, which no other block shares; what comes back is a line
-for the journal, and only this process writes that. A task can be run twice without harm.
+One task is one block (`block_task`); what comes back is a line for the journal, and only this
+process writes that.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from dask.system import CPU_COUNT
 
 from napari_wsss.environment import computing_environment
-from napari_wsss.errors import MissingDependencyError, ModelError, SlideError, WsssError
-from napari_wsss.inference.blocks import Block, SlidePlan
-from napari_wsss.inference.engine import Engine
+from napari_wsss.errors import MissingDependencyError, WsssError
+from napari_wsss.inference.block_task import BlockTask, Place, place_of, run_block
+from napari_wsss.inference.blocks import Block
 from napari_wsss.inference.journal import Entry
-from napari_wsss.inference.outputs import MapsOutput, Output, SegmentationOutput
-from napari_wsss.inference.pipeline import Pipeline
-from napari_wsss.jobs import CancelToken
-from napari_wsss.models import load_model, weights_digest
-from napari_wsss.settings import InferenceSettings
-from napari_wsss.slides import PackedTissue, open_slide
+from napari_wsss.jobs import CancelToken, Event, Log
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -39,7 +31,8 @@ __all__ = ["Cluster"]
 
 #: Tasks given out per thread of the workers: one at work, one waiting for it.
 _DEEP = 2
-_LOADING = threading.Lock()
+#: Seconds between two looks at the cancel token.
+_PATIENCE = 0.1
 #: How often a task is tried again after its worker died.
 _RETRIES = 3
 
@@ -139,10 +132,53 @@ class Cluster:
         if cluster is not None:
             cluster.close()
 
+    @property
+    def size(self) -> int:
+        """How many workers there are now."""
+        with _scheduler_answers():
+            return len(self.client.nthreads())
+
+    def place(
+        self, device: str, precision: str, cancel: CancelToken
+    ) -> Generator[Event, None, Place]:
+        """Return where the workers compute; yields events while there is none yet.
+
+        Parameters
+        ----------
+        device, precision
+            As each of them is going to choose them. Where one would take another precision than
+            the others, all take float32, so that no result mixes two.
+        cancel
+            Looked at while no worker is there.
+
+        Raises
+        ------
+        ModelError
+            If a worker has no such device.
+        WsssError
+            If the scheduler does not answer.
+        """
+        while True:
+            yield from self._wait_for_one(cancel)
+            with _scheduler_answers():
+                places = list(self.client.run(place_of, device, precision).values())
+            if places:  # the only worker may have left
+                break
+        types = {place.device for place in places}
+        # Without its threads, which may be another number on each.
+        cut = (p.name.split(" (")[0] if p.device == "cpu" else p.name for p in places)
+        return Place(
+            device=types.pop() if device == "auto" and len(types) == 1 else device,
+            name=" + ".join(sorted(set(cut))),
+            precision="bf16" if all(p.precision == "bf16" for p in places) else "fp32",
+        )
+
     def run(
         self, task: BlockTask, blocks: Iterable[Block], cancel: CancelToken
-    ) -> Iterator[Entry]:
+    ) -> Iterator[Entry | Event]:
         """Yield the journal's entry of each block as it is done, in any order.
+
+        Between them come events, which say that it waits for workers where there are none.
 
         Parameters
         ----------
@@ -156,18 +192,19 @@ class Cluster:
         Raises
         ------
         WsssError
-            Of a worker, as it was raised there; or if workers keep dying.
+            Of a worker, as it was raised there; or if workers keep dying, or the scheduler does
+            not answer.
         """
         distributed = _distributed()
         running: set[Any] = set()
         left = iter(blocks)
         try:
             while True:
-                room = _DEEP * max(1, sum(self.client.nthreads().values())) - len(running)
+                yield from self._wait_for_one(cancel)
+                with _scheduler_answers():
+                    room = _DEEP * sum(self.client.nthreads().values()) - len(running)
                 for block in (b for _, b in zip(range(room), left, strict=False)):
-                    running.add(
-                        self.client.submit(run_block, task, block, pure=False, retries=_RETRIES)
-                    )
+                    running.add(self._submitted(task, block))
                 if not running:
                     return
                 cancel.raise_if_cancelled()
@@ -177,89 +214,50 @@ class Cluster:
                 if running and not any(f.done() for f in running):
                     _wait_for_any(distributed, running)
         finally:
-            self.client.cancel(list(running))
+            with suppress(Exception):  # the error that led here says more
+                self.client.cancel(list(running))
+
+    def _submitted(self, task: BlockTask, block: Block) -> Any:
+        with _scheduler_answers():
+            return self.client.submit(run_block, task, block, pure=False, retries=_RETRIES)
+
+    def _wait_for_one(self, cancel: CancelToken) -> Iterator[Event]:
+        """Wait until there is a worker, after saying so."""
+        said = False
+        while not self.size:
+            cancel.raise_if_cancelled()
+            if not said:
+                yield Log(
+                    "No worker is connected to the scheduler yet; waiting for one", "warning"
+                )
+                said = True
+            time.sleep(_PATIENCE)
 
 
-@dataclass(frozen=True)
-class BlockTask:
-    """What a worker needs to know to compute any block of a run.
-
-    Attributes
-    ----------
-    kind
-        Of output.
-    slide
-        An opened slide file; it travels as its path and is opened anew.
-    slide_fingerprint
-        Of the slide, so that a worker does not work on another file of that path.
-    model
-        Path of the checkpoint, and `model_sha256` of its weights.
-    settings
-        As JSON.
-    result
-        Folder of the result, its arrays created.
-    depth
-        Of class maps; None for what the model says by itself.
-    tissue
-        Where tissue is, which takes longer to find than to send; None if all counts as tissue.
-    """
-
-    kind: str
-    slide: Path
-    mpp: float | None
-    name: str
-    slide_fingerprint: str
-    model: Path
-    model_sha256: str
-    settings: str
-    model_mpp: float | None
-    device: str
-    result: Path
-    depth: int | None = None
-    tissue: PackedTissue | None = None
-
-
-def run_block(task: BlockTask, block: Block) -> Entry | WsssError:
-    """Compute and store one block on a worker; errors of ours come back as values.
-
-    They would be the same wherever they are tried again, unlike those of a machine.
-    """
+@contextmanager
+def _scheduler_answers() -> Iterator[None]:
+    """Raise WsssError for whatever a scheduler that is gone makes of a call."""
     try:
-        with _LOADING:  # threads of one worker share what the first of them loads
-            pipeline = _pipeline(task)
-        return pipeline.run_one(block)
-    except WsssError as error:
-        return error
+        yield
+    except WsssError:
+        raise
+    except Exception as error:
+        raise _gone(error) from error
 
 
-@functools.lru_cache(maxsize=1)
-def _pipeline(task: BlockTask) -> Pipeline:
-    """Return what computes blocks of `task`, made once per worker."""
-    slide = open_slide(task.slide, mpp=task.mpp, name=task.name)
-    if slide.fingerprint != task.slide_fingerprint:
-        raise SlideError(
-            f"{task.slide} is another file on a worker than where the run was started. All "
-            "workers must see the same files under the same paths."
-        )
-    model = load_model(task.model)
-    if weights_digest(model) != task.model_sha256:
-        raise ModelError(f"{task.model} holds another model than that of this run.")
-    settings = InferenceSettings.model_validate_json(task.settings)
-    tissue = None if task.tissue is None else task.tissue.unpacked()
-    plan = SlidePlan.of(slide, model, settings, task.model_mpp, tissue)
-    output: Output
-    if task.kind == MapsOutput.kind:
-        output = MapsOutput(model.classes, settings, task.depth)
-    else:
-        output = SegmentationOutput(model.classes, settings)
-    engine = Engine(output.network(model), settings, device=task.device)
-    return Pipeline(engine, plan, output, output.open(task.result))
+def _gone(error: Exception) -> WsssError:
+    return WsssError(
+        f"The dask scheduler no longer answers ({type(error).__name__}: {error}). It was stopped, "
+        "or the network is cut. What was finished is kept; start it again to go on."
+    )
 
 
 def _result(future: Any) -> Entry:
     """Return the entry of a task that ended."""
     try:
         value = future.result()
+    except CancelledError as error:  # nobody cancels a task that is still waited for
+        raise _gone(error) from error
     except Exception as error:
         raise WsssError(
             f"A worker failed, also when its block was tried again: {type(error).__name__}: "
@@ -273,8 +271,11 @@ def _result(future: Any) -> Entry:
 def _wait_for_any(distributed: Any, running: set[Any]) -> None:
     """Wait until one task ends, but no longer than it takes to notice a wish to cancel."""
     try:
-        distributed.wait(list(running), timeout=0.1, return_when="FIRST_COMPLETED")
-    except TimeoutError:
+        distributed.wait(list(running), timeout=_PATIENCE, return_when="FIRST_COMPLETED")
+    except (
+        TimeoutError,
+        CancelledError,
+    ):  # cancelled tasks are told from done ones by their result
         return
 
 

@@ -167,8 +167,9 @@ def find_maps(
     path = result_path(Path(out), slide.name + output.suffix)
     try:
         run = read_run(path)
-        made = run["kind"], run.get("depth"), run["slide"]["fingerprint"], run["model"]["sha256"]
+        made = run["kind"], run.get("depth"), run["model"]["sha256"]
+        same = slide.was(run["slide"]["fingerprint"])
     except (SlideError, KeyError, TypeError):  # nothing, or nothing of ours
         return None
-    wanted = output.kind, number, slide.fingerprint, weights_digest(classifier)
-    return path if made == wanted else None
+    wanted = output.kind, number, weights_digest(classifier)
+    return path if same and made == wanted else None

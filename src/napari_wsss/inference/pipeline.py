@@ -25,6 +25,7 @@ from napari_wsss.inference.engine import Engine
 from napari_wsss.inference.journal import Entry, digest
 from napari_wsss.inference.outputs import Output
 from napari_wsss.inference.predict import no_numbers
+from napari_wsss.inference.reader_pool import ReaderPool
 from napari_wsss.inference.result import NOT_COMPUTED
 from napari_wsss.inference.tiles import ExactTiles, Rect
 from napari_wsss.jobs import CancelToken
@@ -121,7 +122,7 @@ class Pipeline:
             If the slide cannot be read and is not to be marked; a `CancelledError`,
             ModelError or OutputError likewise ends the run, and what was yielded is stored.
         """
-        readers = ThreadPoolExecutor(self.engine.settings.readers, "read")
+        readers = ReaderPool(self.engine.settings.readers, "read")
         writer = ThreadPoolExecutor(1, "write")
         # On a GPU one batch is computed while the one before is fetched.
         ahead = 1 if self.engine.device.type == "cuda" else 0
@@ -139,8 +140,7 @@ class Pipeline:
             while stored:
                 yield stored.popleft().result()
         finally:
-            # A reader that hangs must not keep the run from ending.
-            readers.shutdown(wait=False, cancel_futures=True)
+            readers.shutdown()  # one that hangs must not keep the run from ending
             writer.shutdown(wait=True, cancel_futures=True)
 
     def run_one(self, block: Block) -> Entry:
@@ -185,7 +185,7 @@ class Pipeline:
 
     # -- reading ------------------------------------------------------------------------
 
-    def _loads(self, blocks: Iterable[Block], pool: ThreadPoolExecutor) -> Iterator[_Loaded]:
+    def _loads(self, blocks: Iterable[Block], pool: ReaderPool) -> Iterator[_Loaded]:
         ahead = self.engine.batch_size + self.engine.settings.readers
         waiting: deque[Future[_Loaded]] = deque()
         for block in blocks:

@@ -6,21 +6,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import SlideError
+from napari_wsss.inference.block_task import BlockTask, place_of
 from napari_wsss.inference.blocks import Block, SlidePlan, nearest_first
-from napari_wsss.inference.cluster import BlockTask
 from napari_wsss.inference.engine import Engine
 from napari_wsss.inference.folder import MODEL_FILE, RunFolder
 from napari_wsss.inference.journal import Entry
 from napari_wsss.inference.options import RunOptions
 from napari_wsss.inference.outputs import Output
 from napari_wsss.inference.pipeline import Pipeline
-from napari_wsss.inference.record import run_record
-from napari_wsss.inference.result import NOT_COMPUTED, result_path
+from napari_wsss.inference.record import precision_of_run, run_record
+from napari_wsss.inference.result import NOT_COMPUTED, read_run, result_path
 from napari_wsss.inference.tiles import Rect
 from napari_wsss.jobs import BlockDone, CancelToken, Event, Job, Log, Progress, ResultCreated
 from napari_wsss.models import WsssModel, save_model, weights_digest
@@ -61,13 +62,20 @@ def slide_job(
     output = make(model.classes, settings)
     network = output.network(model)
     keep_threads()
+    path = result_path(out_dir, slide.name + output.suffix)
+    if options.cluster is None:
+        place, here = place_of(options.device, settings.precision), options.device
+    else:  # this process computes nothing, and may have no such device
+        place = yield from options.cluster.place(options.device, settings.precision, cancel)
+        options, here = replace(options, device=place.device), "cpu"
+    earlier = {} if options.overwrite else _earlier(path)
+    precision = precision_of_run(earlier, settings, place.precision)
+    resolved = settings.changed(precision=precision)
     with ThreadPoolExecutor(1, "engine") as pool:  # both take a second
-        making = pool.submit(Engine, network, settings, device=options.device, cancel=cancel)
+        making = pool.submit(Engine, network, resolved, device=here, cancel=cancel)
         plan = SlidePlan.of(slide, model, settings, options.model_mpp)
         engine = making.result()
-    path = result_path(out_dir, slide.name + output.suffix)
-    where = describe_device(engine.device, settings.precision)
-    record = run_record(output.kind, slide, model, settings, plan, where)
+    record = run_record(output.kind, slide, model, settings, plan, place.name, precision, earlier)
     if output.depth is not None:  # left out where there is none: records stay what they were
         record["depth"] = output.depth
     with RunFolder(path, record) as folder:
@@ -78,6 +86,14 @@ def slide_job(
         run = _Run(folder, output, plan, model, options, cancel)
         yield from run.events(engine, resumed=state == "begun")
     return path
+
+
+def _earlier(path: Path) -> dict[str, Any]:
+    """Return the record of what is at `path`, empty without one that can be read."""
+    try:
+        return read_run(path)
+    except SlideError:
+        return {}
 
 
 class _Run:
@@ -111,7 +127,7 @@ class _Run:
         todo = [b for b in self.blocks if b.rect not in self.done]
         yield Log(self._announcement(engine, todo))
         yield from self._first_look(pipeline, todo)
-        yield from self._blocks(self._entries(pipeline, todo))
+        yield from self._blocks(self._stored(pipeline, todo))
         seconds = time.perf_counter() - began
         # Of blocks that an earlier run stored, only the finest level was looked at.
         first = [1 if resumed else filled + 1 for filled in pipeline.filled]
@@ -139,20 +155,20 @@ class _Run:
         """Show a chunk where somebody looks, who would wait long for a whole block."""
         place = None if self.options.view is None else self.options.view()
         tissue = [b for b in todo if b.tissue]
-        if place is None or not tissue:
+        if place is None or not tissue or self.options.cluster is not None:
             return
         rect = pipeline.look(next(nearest_first(tissue, lambda: place)), place)
         if rect is not None:
             yield BlockDone(*rect)
 
-    def _entries(self, pipeline: Pipeline, todo: Sequence[Block]) -> Iterator[Entry]:
+    def _stored(self, pipeline: Pipeline, todo: Sequence[Block]) -> Iterator[Entry | Event]:
         """Return the entries of blocks as they are stored, here or by the workers."""
         blocks = nearest_first(todo, self.options.view)
         if self.options.cluster is None:
             return pipeline.run(blocks)
-        return self.options.cluster.run(self._task(), blocks, self.cancel)
+        return self.options.cluster.run(self._task(pipeline.engine), blocks, self.cancel)
 
-    def _task(self) -> BlockTask:
+    def _task(self, engine: Engine) -> BlockTask:
         """Return the work as its workers get it: everything by path."""
         slide = self.plan.grid.slide
         if slide.path is None:
@@ -170,7 +186,8 @@ class _Run:
             slide_fingerprint=slide.fingerprint,
             model=model.resolve(),
             model_sha256=weights_digest(self.model),
-            settings=self.settings.model_dump_json(),
+            model_info=self.model.info.model_dump_json(),
+            settings=engine.settings.model_dump_json(),
             model_mpp=self.options.model_mpp,
             device=self.options.device,
             result=self.folder.path.resolve(),
@@ -180,10 +197,15 @@ class _Run:
 
     def _announcement(self, engine: Engine, todo: list[Block]) -> str:
         height, width = self.plan.shape
+        where = describe_device(engine.device, engine.settings.precision)
+        if self.options.cluster is not None:
+            record, count = self.folder.record, self.options.cluster.size
+            workers = "worker" if count == 1 else "workers"
+            where = f"{count} {workers} ({record['device']}, {engine.settings.precision})"
         text = (
             f"{self.output.stage} of {self.plan.grid.slide.name}: {width} x {height} px in "
             f"{len(self.blocks)} blocks, {sum(b.tissue for b in self.blocks)} with tissue, on "
-            f"{describe_device(engine.device, self.settings.precision)}"
+            f"{where}"
         )
         if self.done:
             text += f"; {len(self.done)} are done, {len(todo)} left"
@@ -205,10 +227,13 @@ class _Run:
                 pipeline.recall(rect)
             yield Progress("Checking what is done", i, len(known))
 
-    def _blocks(self, entries: Iterable[Entry]) -> Iterator[Event]:
+    def _blocks(self, stored: Iterable[Entry | Event]) -> Iterator[Event]:
         self.cancel.raise_if_cancelled(_RESUME)
-        with closing(_closable(entries)) as stream:
+        with closing(_closable(stored)) as stream:
             for entry in stream:
+                if isinstance(entry, Event):
+                    yield entry
+                    continue
                 self.folder.journal.add(entry)
                 self.done[entry.rect] = entry
                 if entry.unreadable is not None:
@@ -238,6 +263,6 @@ class _Run:
         }
 
 
-def _closable(entries: Iterable[Entry]) -> Any:
+def _closable(stored: Iterable[Entry | Event]) -> Any:
     """Return a generator, whose threads end when it is closed."""
-    yield from entries
+    yield from stored

@@ -72,8 +72,8 @@ def run_status(
     # Here, since a viewer that counts areas, or is told of a status, needs no torch.
     from napari_wsss.inference.blocks import SlidePlan
     from napari_wsss.inference.folder import RunFolder
-    from napari_wsss.inference.record import differences, run_record
-    from napari_wsss.models.device import choose_device, describe_device
+    from napari_wsss.inference.record import differences, precision_of_run, run_record
+    from napari_wsss.models.device import choose_device, describe_device, resolved_precision
 
     settings = settings or InferenceSettings()
     path = result_path(Path(out), slide.name)
@@ -85,9 +85,11 @@ def run_status(
     if not (path / RUN_FILE).is_file():
         is_ours = RunFolder(path, {}).is_ours()
         return RunStatus(path, "new" if is_ours else "other", total=total)
-    where = describe_device(choose_device(device), settings.precision)
-    earlier = read_run(path)
-    now = run_record("segmentation", slide, model, settings, plan, where)
+    chosen, earlier = choose_device(device), read_run(path)
+    where = describe_device(chosen, settings.precision)
+    native = resolved_precision(chosen, settings.precision)
+    precision = precision_of_run(earlier, settings, native)
+    now = run_record("segmentation", slide, model, settings, plan, where, precision, earlier)
     different = tuple(differences(earlier, now))
     if different:
         return RunStatus(path, "other", total=total, different=different)

@@ -19,6 +19,7 @@ __all__ = [
     "is_out_of_memory",
     "keep_threads",
     "one_thread",
+    "resolved_precision",
     "uses_bf16",
 ]
 
@@ -64,6 +65,11 @@ def uses_bf16(device: torch.device, precision: str = "auto") -> bool:
     return device.type == "cpu" and _cpu_bf16()
 
 
+def resolved_precision(device: torch.device, precision: str = "auto") -> str:
+    """Return ``"bf16"`` or ``"fp32"``: in which of them `device` computes."""
+    return "bf16" if uses_bf16(device, precision) else "fp32"
+
+
 def autocast(device: torch.device, precision: str = "auto") -> contextlib.AbstractContextManager:
     """Return the context in which a forward pass runs on `device`."""
     if uses_bf16(device, precision):
@@ -73,7 +79,7 @@ def autocast(device: torch.device, precision: str = "auto") -> contextlib.Abstra
 
 def describe_device(device: torch.device, precision: str = "auto") -> str:
     """Return a line such as ``"cpu (2 threads, bf16)"``."""
-    kind = "bf16" if uses_bf16(device, precision) else "fp32"
+    kind = resolved_precision(device, precision)
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} ({kind})"
     if device.type == "cpu":

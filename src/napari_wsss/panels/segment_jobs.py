@@ -272,7 +272,7 @@ def export_job(
         )
         return file
     with closing(slide_of(layer, mpp)) as slide:
-        same = slide.fingerprint == result.run["slide"]["fingerprint"]
+        same = slide.was(result.run["slide"]["fingerprint"])
         below = slide if same else None
         yield from workflows.export_job(result, picture=file, slide=below, cancel=cancel)
     return file

@@ -24,6 +24,7 @@ _OTHER = {
     "version": "it was made by another version of napari-wsss",
     "device": "it was computed on another device",
     "kind": "it is of another kind",
+    "precision": "it was computed in another precision (bf16, fp32)",
 }
 
 

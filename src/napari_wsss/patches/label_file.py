@@ -161,7 +161,7 @@ class LabelFile:
         path = Path(path)
         labels = read_labels(path)
         if slide is not None:
-            if slide.fingerprint != labels.slide.fingerprint:
+            if not slide.was(labels.slide.fingerprint):
                 raise DataError(
                     f"{path} labels {labels.slide.name}, and the content of {slide.name} is "
                     "not the same. Open the slide that was labelled."

@@ -61,7 +61,7 @@ def open_in_folder(
         except DataError as error:
             notes.append(f"Passed over: {error}")
             continue
-        if stored.slide.fingerprint == slide.fingerprint and _same(stored.grid, grid):
+        if slide.was(stored.slide.fingerprint) and _same(stored.grid, grid):
             if stored.slide.path != slide.path and stored.slide.path is not None:
                 notes.append(f"The slide was at {stored.slide.path} when it was labelled.")
             return Opened(LabelFile.open(path, slide), tuple(notes))

@@ -181,7 +181,7 @@ def _source(given: _Labels, slides: Sequence[Slide], folder: str | Path | None) 
     record = labels.slide
     where = record.name if isinstance(given, SlideLabels) else str(given)
     for slide in slides:
-        if slide.fingerprint == record.fingerprint:
+        if slide.was(record.fingerprint):
             return _Source(labels, where, slide, None)
     if record.path is None:
         raise SlideError(
@@ -212,7 +212,7 @@ def _images(
         if slide is None:
             assert source.path is not None
             slide = stack.enter_context(open_slide(source.path, mpp=record.mpp))
-            if slide.fingerprint != record.fingerprint:
+            if not slide.was(record.fingerprint):
                 raise SlideError(
                     f"{source.path} has changed since it was labelled ({source.where}). Restore "
                     "the file that was labelled, or label it anew."

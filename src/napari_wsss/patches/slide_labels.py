@@ -16,6 +16,7 @@ from napari_wsss.errors import DataError
 from napari_wsss.patches.cut_checks import check_class_names
 from napari_wsss.patches.grid import PatchGrid
 from napari_wsss.slides import Slide
+from napari_wsss.slides.fingerprint import is_same_file
 
 __all__ = [
     "LEFT_OUT",
@@ -65,6 +66,10 @@ class SlideRecord:
         """Describe a slide; MissingResolutionError if its µm/px are unknown."""
         path = None if slide.path is None else slide.path.absolute()
         return cls(slide.name, path, slide.fingerprint, slide.shape, slide.require_mpp())
+
+    def was(self, fingerprint: str) -> bool:
+        """Whether a stored fingerprint is of this slide, see `Slide.was`."""
+        return is_same_file(fingerprint, self.fingerprint, self.path)
 
 
 class _Change(NamedTuple):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_wsss.errors import MissingResolutionError, SlideError
+from napari_wsss.slides.fingerprint import is_same_file
 from napari_wsss.slides.pixels import WHITE, check_downsamples, check_dtype, check_size
 from napari_wsss.slides.readers.base import Reader
 from napari_wsss.slides.resolution import validated_mpp
@@ -95,8 +96,9 @@ class Slide:
     def fingerprint(self) -> str:
         """Hash (hex) that is the same in every run and changes with the content.
 
-        Files: sha256 of size, first and last MiB. Arrays: of shape, type and a sample or,
-        for lazy ones, the name of the dask graph.
+        Files: sha256 of size and samples, see `file_fingerprint`. Arrays: of shape, type and
+        a sample or, for lazy ones, the name of the dask graph. Compare one that was stored with
+        `was`.
         """
         if self._reader is not None:
             return self._reader.fingerprint()
@@ -104,6 +106,10 @@ class Slide:
 
         text = repr([(level.shape, level.name) for level in self.levels])
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def was(self, fingerprint: str) -> bool:
+        """Whether a stored fingerprint is of this slide, by this version or an earlier one."""
+        return is_same_file(fingerprint, self.fingerprint, self.path)
 
     def with_mpp(self, mpp: float) -> Slide:
         """Return the same slide with another resolution (µm/px of level 0)."""

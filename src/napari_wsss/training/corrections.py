@@ -137,7 +137,7 @@ def _grid(result: SlideSegmentation, slide: Slide) -> ResampledSlide:
     """Return the slide on the result's pixels; SlideError if it is another slide."""
     made_from = result.run["slide"]
     # Arrays have no fingerprint that outlasts a session; their shape must do.
-    other = slide.path is not None and slide.fingerprint != made_from["fingerprint"]
+    other = slide.path is not None and not slide.was(made_from["fingerprint"])
     if other or list(slide.shape) != list(made_from["shape"]):
         raise SlideError(
             f"{slide.name} is not the slide that {result.path} was made from "

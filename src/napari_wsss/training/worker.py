@@ -11,6 +11,7 @@ import pickle
 import sys
 import threading
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -23,6 +24,11 @@ from napari_wsss.training.processes import ERROR_FILE, EVENTS_FILE, JOB_FILE
 
 __all__ = ["main"]
 
+#: How long a process waits for the others. While the first validates alone, the others wait in a
+#: collective; torch's own limit (10 minutes with NCCL) would end a run whose validation takes
+#: longer. A process that dies is noticed at once without it: ``torch.distributed.run`` ends all.
+_TIMEOUT = timedelta(days=1)
+
 
 def main(folder: Path) -> int:
     """Train as the job file says; returns the exit status."""
@@ -33,7 +39,7 @@ def main(folder: Path) -> int:
     if kind == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
-    torch.distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
+    torch.distributed.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=_TIMEOUT)
     job = training(**arguments, device=device, group=Group(rank, size), cancel=CancelToken())
     try:
         with (folder / EVENTS_FILE).open("a", encoding="utf-8") as stream:

@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_wsss.errors import SlideError
+from napari_wsss.slides.fingerprint import file_fingerprint
 
 __all__ = ["FOREIGN_ERRORS", "Reader", "read_error"]
 
 #: What decoders raise on damaged files; caught where a decoder is called, nowhere else.
-#: RuntimeError includes the errors of imagecodecs, ValueError those of zarr.
+#: RuntimeError includes the errors of imagecodecs, ValueError those of zarr. MemoryError is not
+#: among them: a computer that lacks memory says nothing about the file, which may be sound.
 FOREIGN_ERRORS = (
     OSError,
     ValueError,
@@ -27,7 +29,6 @@ FOREIGN_ERRORS = (
     ArithmeticError,
     AssertionError,
     EOFError,
-    MemoryError,
     RuntimeError,
     SyntaxError,
     struct.error,
@@ -91,19 +92,12 @@ class FileReader(Reader):
     path: Path
 
     def fingerprint(self) -> str:
-        """Return the sha256 of the file's size, first MiB and last MiB."""
-        import hashlib
+        """Return what `file_fingerprint` makes of the file and its companions."""
+        return file_fingerprint(self.path, self.companions())
 
-        mib = 1 << 20
-        try:
-            size = self.path.stat().st_size
-            with self.path.open("rb") as file:
-                head = file.read(mib)
-                file.seek(max(size - mib, 0))
-                tail = file.read(mib)
-        except OSError as error:
-            raise SlideError(f"{self.path} can no longer be read: {error}") from error
-        return hashlib.sha256(str(size).encode() + b"\0" + head + tail).hexdigest()
+    def companions(self) -> list[Path]:
+        """Return the other files that hold pixels of the slide; none by default."""
+        return []
 
     def __reduce__(self) -> tuple[Callable[[Path], Reader], tuple[Path]]:
         # Open files do not travel between processes; a worker opens its own.

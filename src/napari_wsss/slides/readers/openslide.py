@@ -100,6 +100,22 @@ class OpenSlideReader(FileReader):
             if self._slide is broken:
                 self._slide = self._open()
 
+    def companions(self) -> list[Path]:
+        """Return the files of MIRAX's folder, or those that a VMS or VMU index names.
+
+        The slides of a folder of DICOM files cannot be told apart without reading each, so a
+        DICOM slide is known by the file that was opened alone.
+        """
+        suffix = self.path.suffix.lower()
+        if suffix == ".mrxs":
+            folder = self.path.with_suffix("")
+            return [p for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
+        if suffix in (".vms", ".vmu"):
+            text = self.path.read_text("latin-1")
+            named = {Path(line.partition("=")[2].strip()).name for line in text.splitlines()}
+            return [p for name in named - {""} if (p := self.path.with_name(name)).is_file()]
+        return []
+
     def close(self) -> None:
         """Close the handle."""
         with self._lock:
