@@ -2,14 +2,15 @@
 
 Order of writing: folder, lock, ``run.json`` (incomplete), arrays, journal; then blocks, each
 followed by its line in the journal; then the coarser levels, ``checksums.json``, and
-``run.json`` again, complete. Whatever the moment of a crash, the next run can tell how far
-this one came.
+``run.json`` again, complete; the journal is deleted last. Whatever the moment of a crash, the
+next run can tell how far this one came.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -21,15 +22,18 @@ from napari_wsss.errors import OutputError, SlideError, listed
 from napari_wsss.files import output_error
 from napari_wsss.inference.journal import Journal
 from napari_wsss.inference.record import OUTCOME, differences
-from napari_wsss.inference.result import RUN_FILE, read_run, write_run
+from napari_wsss.inference.result import (
+    JOURNAL_FILE,
+    MODEL_FILE,
+    RUN_FILE,
+    read_run,
+    write_run,
+)
 from napari_wsss.inference.verify import RUN_ONLY, seal
 from napari_wsss.slides.pyramid import writing
 from napari_wsss.slides.store import new_group
 
-__all__ = ["MODEL_FILE", "RunFolder", "State"]
-
-#: The model, for workers on other machines, while a run is going on.
-MODEL_FILE = ".model.safetensors"
+__all__ = ["RunFolder", "State"]
 
 State = Literal["new", "begun", "finished"]
 
@@ -54,7 +58,7 @@ class RunFolder:
     def __init__(self, path: Path, record: Mapping[str, Any]):
         self.path = path
         self.record = dict(record)
-        self.journal = Journal(path / "journal.jsonl")
+        self.journal = Journal(path / JOURNAL_FILE)
         self._lock = FileLock(path / ".lock", timeout=0, thread_local=False)
 
     def __enter__(self) -> Self:
@@ -124,6 +128,8 @@ class RunFolder:
             with writing(self.path):
                 for partial in self.path.rglob("*.partial"):
                     partial.unlink(missing_ok=True)
+        if state == "finished":
+            self._tidy()
         return state
 
     def create(self) -> zarr.Group:
@@ -133,10 +139,9 @@ class RunFolder:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Mark the result complete, with checksums of all its files."""
-        with writing(self.path):
-            for name in (self.journal.path.name, MODEL_FILE):
-                (self.path / name).unlink(missing_ok=True)
         seal(self.path, {**self.record, "summary": dict(summary), "complete": True})
+        # Only now: with the journal all would be lost if anything happened before.
+        self._tidy()
 
     def check_there(self) -> None:
         """Raise OutputError if somebody deleted the result while it is being made."""
@@ -152,6 +157,15 @@ class RunFolder:
             return "finished" if read_run(self.path).get("complete") else "begun"
         except SlideError as error:
             raise OutputError(f"{error} Replace the result with --overwrite.") from error
+
+    def _tidy(self) -> None:
+        """Remove what a finished result needs no more.
+
+        Where that cannot be, it is left to the next run: it is no part of the result.
+        """
+        for name in (JOURNAL_FILE, MODEL_FILE):
+            with suppress(OSError):
+                (self.path / name).unlink(missing_ok=True)
 
     def _clear(self) -> None:
         """Remove everything but the lock; the record goes last, it says whose folder it is."""

@@ -14,13 +14,13 @@ from napari_wsss.errors import SlideError
 from napari_wsss.inference.blocks import Block, SlidePlan, nearest_first
 from napari_wsss.inference.cluster import BlockTask
 from napari_wsss.inference.engine import Engine
-from napari_wsss.inference.folder import MODEL_FILE, RunFolder
+from napari_wsss.inference.folder import RunFolder
 from napari_wsss.inference.journal import Entry
 from napari_wsss.inference.options import RunOptions
 from napari_wsss.inference.outputs import Output
 from napari_wsss.inference.pipeline import Pipeline
 from napari_wsss.inference.record import run_record
-from napari_wsss.inference.result import NOT_COMPUTED, result_path
+from napari_wsss.inference.result import MODEL_FILE, NOT_COMPUTED, result_path
 from napari_wsss.inference.tiles import Rect
 from napari_wsss.jobs import BlockDone, CancelToken, Event, Job, Log, Progress, ResultCreated
 from napari_wsss.models import WsssModel, save_model, weights_digest

@@ -1,0 +1,153 @@
+"""Faults while a run writes: nothing that was stored is lost, and the next run ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_wsss.classes import ClassTable
+from napari_wsss.inference import Engine, run_status, segment_slide, verify_result
+from napari_wsss.inference.tiles import Rect
+from napari_wsss.models import ModelInfo, Segmenter
+from napari_wsss.settings import EncoderSettings, InferenceSettings
+from napari_wsss.slides import open_slide
+
+SETTINGS = InferenceSettings(block_px=512, tissue_only=False, precision="fp32")
+BLOCKS = 6
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    info = ModelInfo(
+        kind="segmenter",
+        encoder=EncoderSettings(name="test_resnet", weights="random", upscale=1.0),
+        architecture={"decoder_channels": 16, "encoder_stages": 3},
+        classes=ClassTable.from_names(["a", "b", "c"]).to_dict(),
+        mpp=0.5,
+        patch_size_px=64,
+    )
+    return Segmenter(info).eval()
+
+
+@pytest.fixture(scope="module")
+def slide():
+    coarse = np.random.default_rng(0).integers(0, 256, (72, 40, 3), np.uint8)
+    return open_slide(coarse.repeat(16, 0).repeat(16, 1)[:1100, :600], mpp=0.5, name="a")
+
+
+@pytest.fixture(scope="module")
+def finished(model, slide, tmp_path_factory):
+    """The files of an uninterrupted run, by name."""
+    return files(segment_slide(slide, model, tmp_path_factory.mktemp("whole"), SETTINGS).path)
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """The tiles that the network is asked for, one by one."""
+    seen: list[Rect] = []
+    run = Engine.run
+
+    def counting(self, images, rects, wanted=None):
+        seen.extend(wanted or rects)
+        return run(self, images, rects, wanted)
+
+    monkeypatch.setattr(Engine, "run", counting)
+    return seen
+
+
+def files(path: Path) -> dict[str, bytes]:
+    names = [p for p in path.rglob("*") if p.is_file() and p.name != ".lock"]
+    return {p.relative_to(path).as_posix(): p.read_bytes() for p in names}
+
+
+def same(path: Path, expected: dict[str, bytes]) -> None:
+    found = files(path)
+    assert sorted(found) == sorted(expected)
+    for name, content in expected.items():
+        assert found[name] == content, name
+    assert verify_result(path) == []
+
+
+@contextmanager
+def no_writing(where: Callable[[Path], bool], code: int, after: int = 0) -> Iterator[None]:
+    """Let the operating system refuse to write files: at once, or after some bytes."""
+    open_ = Path.open
+
+    def opened(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if set(mode) & set("wxa+") and where(self):
+            if not after:
+                raise OSError(code, os.strerror(code), str(self))
+            return _Filling(open_(self, mode, *args, **kwargs), code, after)
+        return open_(self, mode, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "open", opened)
+        yield
+
+
+class _Filling:
+    """A file on a disk that has room for a few more bytes."""
+
+    def __init__(self, file: Any, code: int, room: int):
+        self._file, self._code, self._room = file, code, room
+
+    def __enter__(self) -> _Filling:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, data: Any) -> int:
+        if not self._room:
+            raise OSError(self._code, os.strerror(self._code))
+        count = self._file.write(bytes(data)[: self._room])
+        self._room -= count
+        return count
+
+
+def is_chunk(path: Path) -> bool:
+    return "c" in path.parts and path.name.endswith(".partial") and "0" in path.parts
+
+
+# -- the seal ---------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="fork and SIGKILL")
+def test_killed_while_it_is_sealed(model, slide, tmp_path, finished, computed, kill_at):
+    """At each of the last changes of the disk, from the hashes to the end."""
+
+    def killed(out: Path, moment: int | None) -> int:
+        counter = out.with_suffix(".count")
+        return kill_at(lambda: segment_slide(slide, model, out, SETTINGS), counter, moment)
+
+    total = killed(tmp_path / "count", None)
+    for i in range(1, 8):
+        out = tmp_path / str(i)
+        assert killed(out, total - i) == -signal.SIGKILL
+        assert run_status(slide, model, out, SETTINGS).done == BLOCKS
+        computed.clear()
+        segment_slide(slide, model, out, SETTINGS)
+        assert not computed, f"computed again after the {i}th change from the end"
+        same(out / "a.ome.zarr", finished)
+
+
+def test_what_a_finished_run_left_is_tidied_up(model, slide, tmp_path, finished):
+    path = segment_slide(slide, model, tmp_path, SETTINGS).path
+    for name in ("journal.jsonl", ".model.safetensors"):
+        (path / name).write_bytes(b"left")
+    assert verify_result(path) == []
+    segment_slide(slide, model, tmp_path, SETTINGS)
+    same(path, finished)
