@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ import torch
 from napari_wsss.classes import ClassTable
 from napari_wsss.inference import Engine, run_status, segment_slide, verify_result
 from napari_wsss.inference.tiles import Rect
+from napari_wsss.jobs import BlockDone
 from napari_wsss.models import ModelInfo, Segmenter
 from napari_wsss.settings import EncoderSettings, InferenceSettings
 from napari_wsss.slides import open_slide
@@ -113,8 +115,11 @@ class _Filling:
     def write(self, data: Any) -> int:
         if not self._room:
             raise OSError(self._code, os.strerror(self._code))
+        whole = len(data)
         count = self._file.write(bytes(data)[: self._room])
         self._room -= count
+        if count < whole and not isinstance(self._file, io.RawIOBase):
+            raise OSError(self._code, os.strerror(self._code))  # only raw files say how much
         return count
 
 
@@ -150,4 +155,18 @@ def test_what_a_finished_run_left_is_tidied_up(model, slide, tmp_path, finished)
         (path / name).write_bytes(b"left")
     assert verify_result(path) == []
     segment_slide(slide, model, tmp_path, SETTINGS)
+    same(path, finished)
+
+
+# -- killed workers ---------------------------------------------------------------------
+
+
+def test_half_files_of_killed_workers_are_not_sealed_in(model, slide, tmp_path, finished):
+    path = tmp_path / "a.ome.zarr"
+
+    def leave(event):
+        if isinstance(event, BlockDone):
+            (path / "labels/segmentation/0/c/0/0.5eed.partial").write_bytes(b"half")
+
+    segment_slide(slide, model, tmp_path, SETTINGS, on_event=leave)
     same(path, finished)

@@ -125,9 +125,7 @@ class RunFolder:
             self._clear()
             state = "new"
         if state == "begun":
-            with writing(self.path):
-                for partial in self.path.rglob("*.partial"):
-                    partial.unlink(missing_ok=True)
+            self._sweep()
         if state == "finished":
             self._tidy()
         return state
@@ -139,6 +137,7 @@ class RunFolder:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Mark the result complete, with checksums of all its files."""
+        self._sweep()  # workers may have been killed, or replaced, while they wrote
         seal(self.path, {**self.record, "summary": dict(summary), "complete": True})
         # Only now: with the journal all would be lost if anything happened before.
         self._tidy()
@@ -157,6 +156,12 @@ class RunFolder:
             return "finished" if read_run(self.path).get("complete") else "begun"
         except SlideError as error:
             raise OutputError(f"{error} Replace the result with --overwrite.") from error
+
+    def _sweep(self) -> None:
+        """Remove files that were being written by processes that are gone."""
+        with writing(self.path):
+            for partial in self.path.rglob("*.partial"):
+                partial.unlink(missing_ok=True)
 
     def _tidy(self) -> None:
         """Remove what a finished result needs no more.
