@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 from napari_wsss.classes import ClassTable
+from napari_wsss.errors import OutputError
 from napari_wsss.inference import Engine, run_status, segment_slide, verify_result
 from napari_wsss.inference.tiles import Rect
 from napari_wsss.jobs import BlockDone
@@ -170,3 +172,51 @@ def test_half_files_of_killed_workers_are_not_sealed_in(model, slide, tmp_path, 
 
     segment_slide(slide, model, tmp_path, SETTINGS, on_event=leave)
     same(path, finished)
+
+
+# -- a result that is deleted -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("delay", [1, 3, 6])
+def test_a_deleted_result_can_be_started_again(model, slide, tmp_path, finished, delay):
+    path = tmp_path / "a.ome.zarr"
+    seen = []
+
+    def delete(event):
+        seen.append(event)
+        if sum(isinstance(e, BlockDone) for e in seen) == delay:
+            shutil.rmtree(path, ignore_errors=True)
+
+    with pytest.raises(OutputError, match=r"a\.ome\.zarr was deleted or moved.*Start again"):
+        segment_slide(slide, model, tmp_path, SETTINGS, on_event=delete)
+    assert run_status(slide, model, tmp_path, SETTINGS).state == "new"
+    segment_slide(slide, model, tmp_path, SETTINGS)
+    same(path, finished)
+
+
+def test_what_a_straggler_made_of_a_deleted_result_is_no_obstacle(
+    model, slide, tmp_path, finished
+):
+    path = tmp_path / "a.ome.zarr"
+    for name in ("0/c/0/1", "7/c/9/9", "labels/segmentation/0/c/0/0.5eed.partial"):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(b"spoilt")
+    (path / "labels/segmentation/1/c/4").mkdir(parents=True)
+    assert run_status(slide, model, tmp_path, SETTINGS).state == "new"
+    segment_slide(slide, model, tmp_path, SETTINGS)
+    same(path, finished)
+
+
+@pytest.mark.parametrize(
+    "name", ["0/thesis.txt", "0/c/zarr.json", "labels/mine/0/c/0/0", "zarr.json"]
+)
+def test_more_than_that_is_somebody_elses(model, slide, tmp_path, name):
+    path = tmp_path / "a.ome.zarr"
+    for one in ("0/c/0/1", name):
+        (path / one).parent.mkdir(parents=True, exist_ok=True)
+        (path / one).write_bytes(b"words")
+    before = files(path)
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="no result of napari-wsss"):
+            segment_slide(slide, model, tmp_path, SETTINGS, overwrite=overwrite)
+    assert files(path) == before

@@ -18,10 +18,11 @@ from typing import Any, Literal, Self
 import zarr
 from filelock import FileLock, Timeout
 
-from napari_wsss.errors import OutputError, SlideError, listed
+from napari_wsss.errors import CancelledError, OutputError, SlideError, WsssError, listed
 from napari_wsss.files import output_error
 from napari_wsss.inference.journal import Journal
 from napari_wsss.inference.record import OUTCOME, differences
+from napari_wsss.inference.remains import only_remains, remove_remains
 from napari_wsss.inference.result import (
     JOURNAL_FILE,
     MODEL_FILE,
@@ -29,7 +30,7 @@ from napari_wsss.inference.result import (
     read_run,
     write_run,
 )
-from napari_wsss.inference.verify import RUN_ONLY, seal
+from napari_wsss.inference.verify import seal
 from napari_wsss.slides.pyramid import writing
 from napari_wsss.slides.store import new_group
 
@@ -59,6 +60,7 @@ class RunFolder:
         self.path = path
         self.record = dict(record)
         self.journal = Journal(path / JOURNAL_FILE)
+        self._begun = False  # from then on, its record is missing only if it was deleted
         self._lock = FileLock(path / ".lock", timeout=0, thread_local=False)
 
     def __enter__(self) -> Self:
@@ -85,14 +87,18 @@ class RunFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        deleted = error is not None and self._begun and not (self.path / RUN_FILE).is_file()
+        if deleted:
+            self._remove_rest()
         self._lock.release()
+        if deleted and isinstance(error, WsssError) and not isinstance(error, CancelledError):
+            raise self._gone() from error
 
     def is_ours(self) -> bool:
         """Whether what is at the path is a result of ours, or the beginning of one."""
         if not self.path.is_dir():
             return False
-        names = {p.name for p in self.path.iterdir()}
-        return RUN_FILE in names or names <= {".lock"} or _only_partial(names)
+        return (self.path / RUN_FILE).exists() or only_remains(self.path)
 
     def prepare(self, overwrite: bool) -> State:
         """Make the folder ready and say what is in it.
@@ -126,6 +132,9 @@ class RunFolder:
             state = "new"
         if state == "begun":
             self._sweep()
+            self._begun = True
+        if state == "new":
+            remove_remains(self.path)
         if state == "finished":
             self._tidy()
         return state
@@ -133,6 +142,7 @@ class RunFolder:
     def create(self) -> zarr.Group:
         """Write the run record and create the group; the journal follows the arrays."""
         write_run(self.path, {**self.record, "complete": False})
+        self._begun = True
         return new_group(self.path)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
@@ -145,9 +155,19 @@ class RunFolder:
     def check_there(self) -> None:
         """Raise OutputError if somebody deleted the result while it is being made."""
         if not (self.path / RUN_FILE).is_file():
-            raise OutputError(
-                f"{self.path} was deleted or moved while it was being written. Start again."
-            )
+            raise self._gone()
+
+    def _gone(self) -> OutputError:
+        return OutputError(
+            f"{self.path} was deleted or moved while it was being written. Start again."
+        )
+
+    def _remove_rest(self) -> None:
+        """Remove what was made anew of a deleted result; what cannot be, the next run does."""
+        with suppress(OSError, OutputError):
+            if self.path.is_dir() and only_remains(self.path):
+                remove_remains(self.path)
+                self.path.rmdir()
 
     def _state(self) -> State:
         if not (self.path / RUN_FILE).is_file():
@@ -182,10 +202,3 @@ class RunFolder:
                     shutil.rmtree(child)
                 else:
                     child.unlink()
-
-
-def _only_partial(names: set[str]) -> bool:
-    """Whether a run was killed while it wrote its very first file."""
-    return all(
-        n in RUN_ONLY or (n.startswith(".run.json") and n.endswith(".partial")) for n in names
-    )

@@ -54,6 +54,7 @@ def seal(path: Path, record: Mapping[str, Any]) -> None:
     """
     with writing(path):
         sums = {name: _sha256(path / name) for name in _files(path)}
+        (path / RUN_FILE).stat()  # or else a folder deleted meanwhile would be made anew
     for name, data in sealed(record, sums).items():
         write_atomic(path / name, data)
 
