@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
@@ -19,6 +20,7 @@ import torch
 from napari_wsss.classes import ClassTable
 from napari_wsss.errors import OutputError
 from napari_wsss.inference import Engine, run_status, segment_slide, verify_result
+from napari_wsss.inference.journal import Entry, Journal
 from napari_wsss.inference.tiles import Rect
 from napari_wsss.jobs import BlockDone
 from napari_wsss.models import ModelInfo, Segmenter
@@ -129,6 +131,18 @@ def is_chunk(path: Path) -> bool:
     return "c" in path.parts and path.name.endswith(".partial") and "0" in path.parts
 
 
+def is_journal(path: Path) -> bool:
+    return path.name == "journal.jsonl"
+
+
+def is_checksums(path: Path) -> bool:
+    return path.name.startswith(".checksums.json")
+
+
+def is_record(path: Path) -> bool:
+    return path.name.startswith(".run.json")
+
+
 # -- the seal ---------------------------------------------------------------------------
 
 
@@ -220,3 +234,58 @@ def test_more_than_that_is_somebody_elses(model, slide, tmp_path, name):
         with pytest.raises(OutputError, match="no result of napari-wsss"):
             segment_slide(slide, model, tmp_path, SETTINGS, overwrite=overwrite)
     assert files(path) == before
+
+
+# -- the journal ------------------------------------------------------------------------
+
+
+def entry(i: int) -> Entry:
+    return Entry(Rect(512 * i, 0, 512, 512), [float(i)], f"{i:08x}")
+
+
+def test_a_line_is_written_whole_or_not_at_all(tmp_path):
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.create()
+    journal.add(entry(0))
+    before = journal.path.read_bytes()
+    with no_writing(is_journal, errno.ENOSPC, after=30), pytest.raises(OutputError, match="full"):
+        journal.add(entry(1))
+    assert journal.path.read_bytes() == before
+    journal.add(entry(2))
+    assert list((journal.read() or {}).values()) == [entry(0), entry(2)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process")
+def test_a_file_that_may_not_grow(tmp_path):
+    """The operating system itself writes a part and says how much."""
+    import resource
+
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.create()
+    journal.add(entry(0))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (journal.path.stat().st_size + 30, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"journal\.jsonl"):
+            journal.add(entry(1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    journal.add(entry(2))
+    assert list((journal.read() or {}).values()) == [entry(0), entry(2)]
+
+
+@pytest.mark.parametrize("torn", [b'{"rect": [0, 0', b"\0\0\0\0", b"\n", b"[]\n", b"\xff\xfe\n"])
+def test_a_torn_line_costs_itself(tmp_path, torn):
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.create()
+    journal.add(entry(0))
+    with journal.path.open("ab") as file:
+        file.write(torn)
+    journal.add(entry(1))
+    journal.add(entry(2))
+    assert list(journal.peek().values()) == [entry(i) for i in range(3)]
+    with journal.path.open("ab") as file:
+        file.write(torn)
+    assert list((journal.read() or {}).values()) == [entry(i) for i in range(3)]
+    journal.add(entry(3))
+    assert len(journal.peek()) == 4
