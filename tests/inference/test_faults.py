@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,16 +17,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import zarr
 
 from napari_wsss.classes import ClassTable
-from napari_wsss.errors import OutputError
-from napari_wsss.inference import Engine, run_status, segment_slide, verify_result
+from napari_wsss.errors import CancelledError, OutputError
+from napari_wsss.inference import Engine, run_status, segment_job, segment_slide, verify_result
 from napari_wsss.inference.journal import Entry, Journal
 from napari_wsss.inference.tiles import Rect
-from napari_wsss.jobs import BlockDone
+from napari_wsss.jobs import BlockDone, CancelToken
 from napari_wsss.models import ModelInfo, Segmenter
 from napari_wsss.settings import EncoderSettings, InferenceSettings
 from napari_wsss.slides import open_slide
+from napari_wsss.slides.pyramid import Pyramid
 
 SETTINGS = InferenceSettings(block_px=512, tissue_only=False, precision="fp32")
 BLOCKS = 6
@@ -289,3 +292,54 @@ def test_a_torn_line_costs_itself(tmp_path, torn):
     assert list((journal.read() or {}).values()) == [entry(i) for i in range(3)]
     journal.add(entry(3))
     assert len(journal.peek()) == 4
+
+
+# -- stored, and not yet in the journal -------------------------------------------------
+
+
+def on_disk(path: Path) -> set[tuple[int, int]]:
+    labels = zarr.open_array(str(path / "labels/segmentation/0"), mode="r")
+    height, width = labels.shape
+    corners = [(y, x) for y in range(0, height, 512) for x in range(0, width, 512)]
+    return {(y, x) for y, x in corners if labels[y, x] != 255}
+
+
+@pytest.mark.parametrize("end", ["error", "cancel", "close"])
+def test_whatever_is_stored_is_in_the_journal(
+    model, slide, tmp_path, finished, computed, monkeypatch, end
+):
+    """Several blocks are waiting to be written when the run ends."""
+    write, run, token = Pyramid.write_levels, Engine.run, CancelToken()
+
+    def slowly(self, *args):
+        time.sleep(0.2)
+        write(self, *args)
+
+    def failing(self, images, rects, wanted=None):
+        if len(computed) == 4 and end == "error":
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        if len(computed) == 4 and end == "cancel":
+            token.cancel()
+        return run(self, images, rects, wanted)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pyramid, "write_levels", slowly)
+        patch.setattr(Engine, "run", failing)
+        job = segment_job(slide, model, tmp_path, SETTINGS, cancel=token)
+        if end == "close":
+            while not isinstance(next(job), BlockDone):
+                pass
+            time.sleep(0.5)
+            job.close()
+        else:
+            with pytest.raises((RuntimeError, CancelledError)):
+                for _ in job:
+                    pass
+    stored = on_disk(tmp_path / "a.ome.zarr")
+    entries = Journal(tmp_path / "a.ome.zarr" / "journal.jsonl").peek()
+    assert {(rect.y, rect.x) for rect in entries} == stored
+    assert stored
+    computed.clear()
+    segment_slide(slide, model, tmp_path, SETTINGS)
+    assert len(computed) == BLOCKS - len(stored)
+    same(tmp_path / "a.ome.zarr", finished)

@@ -7,7 +7,7 @@ one thread writes what came out. Never more than a few blocks are in memory.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -84,20 +84,33 @@ class Pipeline:
         self.filled = [pyramid.filled_by(plan.side) for pyramid in pyramids]
         self._live = LiveLevels(pyramids, output, self.filled) if live else None
 
-    def run(self, blocks: Iterable[Block]) -> Iterator[Entry]:
-        """Yield the journal's entry of each block as soon as it is stored.
+    def run(
+        self, blocks: Iterable[Block], note: Callable[[Entry], object] | None = None
+    ) -> Iterator[Entry]:
+        """Yield the journal's entry of each block when it is stored.
 
         Parameters
         ----------
         blocks
             Drawn one by one, a few ahead of the network.
+        note
+            Called with each entry at once, in the thread that stored the block, so that however
+            the run ends, no block is stored and not known of.
 
         Raises
         ------
         SlideError
             If the slide cannot be read and is not to be marked; a `CancelledError`,
-            ModelError or OutputError likewise ends the run, and what was yielded is stored.
+            ModelError or OutputError likewise ends the run, after the entries of all that was
+            stored.
         """
+
+        def store(loaded: Loaded, arrays: Sequence[NDArray[np.uint8]]) -> Entry:
+            entry = self._store(loaded, arrays)
+            if note is not None:
+                note(entry)
+            return entry
+
         readers = ThreadPoolExecutor(self.engine.settings.readers, "read")
         writer = ThreadPoolExecutor(1, "write")
         # On a GPU one batch is computed while the one before is fetched.
@@ -108,13 +121,19 @@ class Pipeline:
             for group in self._groups(self._loader.ahead(blocks, readers)):
                 computed.extend(self._compute(group))
                 while len(computed) > ahead * self.engine.batch_size:
-                    stored.append(writer.submit(self._store, *self._fetch(computed.popleft())))
+                    stored.append(writer.submit(store, *self._fetch(computed.popleft())))
                 while stored and (stored[0].done() or len(stored) > _BEHIND):
                     yield stored.popleft().result()
             while computed:
-                stored.append(writer.submit(self._store, *self._fetch(computed.popleft())))
+                stored.append(writer.submit(store, *self._fetch(computed.popleft())))
             while stored:
                 yield stored.popleft().result()
+        except GeneratorExit:  # nobody listens any more
+            raise
+        except BaseException:
+            writer.shutdown(wait=True, cancel_futures=True)
+            yield from (f.result() for f in stored if not f.cancelled() and not f.exception())
+            raise
         finally:
             # A reader that hangs must not keep the run from ending.
             readers.shutdown(wait=False, cancel_futures=True)

@@ -149,8 +149,15 @@ class _Run:
         """Return the entries of blocks as they are stored, here or by the workers."""
         blocks = nearest_first(todo, self.options.view)
         if self.options.cluster is None:
-            return pipeline.run(blocks)
-        return self.options.cluster.run(self._task(), blocks, self.cancel)
+            return pipeline.run(blocks, self.folder.journal.add)
+        return self._noted(self.options.cluster.run(self._task(), blocks, self.cancel))
+
+    def _noted(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Write the journal of blocks that workers stored, which leave that to this process."""
+        with closing(_closable(entries)) as stream:
+            for entry in stream:
+                self.folder.journal.add(entry)
+                yield entry
 
     def _task(self) -> BlockTask:
         """Return the work as its workers get it: everything by path."""
@@ -209,7 +216,6 @@ class _Run:
         self.cancel.raise_if_cancelled(_RESUME)
         with closing(_closable(entries)) as stream:
             for entry in stream:
-                self.folder.journal.add(entry)
                 self.done[entry.rect] = entry
                 if entry.unreadable is not None:
                     yield Log(f"Not computed: {entry.unreadable}", "warning")
