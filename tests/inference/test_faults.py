@@ -20,7 +20,7 @@ import torch
 import zarr
 
 from napari_wsss.classes import ClassTable
-from napari_wsss.errors import CancelledError, OutputError
+from napari_wsss.errors import CancelledError, OutputError, SlideError
 from napari_wsss.inference import Engine, run_status, segment_job, segment_slide, verify_result
 from napari_wsss.inference.journal import Entry, Journal
 from napari_wsss.inference.tiles import Rect
@@ -29,6 +29,7 @@ from napari_wsss.models import ModelInfo, Segmenter
 from napari_wsss.settings import EncoderSettings, InferenceSettings
 from napari_wsss.slides import open_slide
 from napari_wsss.slides.pyramid import Pyramid
+from napari_wsss.slides.slide import Slide
 
 SETTINGS = InferenceSettings(block_px=512, tissue_only=False, precision="fp32")
 BLOCKS = 6
@@ -343,3 +344,67 @@ def test_whatever_is_stored_is_in_the_journal(
     segment_slide(slide, model, tmp_path, SETTINGS)
     assert len(computed) == BLOCKS - len(stored)
     same(tmp_path / "a.ome.zarr", finished)
+
+
+# -- memory -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("readers", [1, 2, 4, 8])
+def test_lack_of_memory_cuts_no_smaller_than_needed(
+    model, slide, tmp_path, finished, monkeypatch, readers
+):
+    """Blocks read before the first one failed are cut like it, not smaller each time."""
+    run, fitted = Engine.run, []
+
+    def small_only(self, images, rects, wanted=None):
+        if max(wanted[0][2:]) > 256:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        fitted.extend(max(rect[2:]) for rect in wanted)
+        return run(self, images, rects, wanted)
+
+    monkeypatch.setattr(Engine, "run", small_only)
+    segment_slide(slide, model, tmp_path, SETTINGS.changed(readers=readers))
+    assert set(fitted) == {256, 88}, "88 px are left of 600"
+    found = files(tmp_path / "a.ome.zarr")
+    for name, content in finished.items():
+        if name.startswith("labels"):
+            assert found[name] == content, name
+
+
+def test_lack_of_memory_that_comes_back(model, slide, tmp_path, monkeypatch):
+    """Somebody else takes memory while it runs: it gets smaller once more."""
+    run, limit = Engine.run, [256]
+    fitted: list[int] = []
+
+    def small_only(self, images, rects, wanted=None):
+        if max(wanted[0][2:]) > limit[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        fitted.extend(max(rect[2:]) for rect in wanted)
+        limit[0] = 128 if len(fitted) > 6 else limit[0]
+        return run(self, images, rects, wanted)
+
+    monkeypatch.setattr(Engine, "run", small_only)
+    segment_slide(slide, model, tmp_path, SETTINGS.changed(readers=4))
+    assert set(fitted) == {256, 128, 88}
+
+
+def test_an_unreadable_part_in_a_smaller_cut_is_marked(model, slide, tmp_path, monkeypatch):
+    """The slide fails when a block is read a second time, for lack of memory."""
+    run, read, failed = Engine.run, Slide.read_region, []
+
+    def small_only(self, images, rects, wanted=None):
+        if max(wanted[0][2:]) > 256:
+            failed.append(True)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return run(self, images, rects, wanted)
+
+    def broken(self, *args):
+        if failed:
+            raise SlideError("cannot be read at level 0, y 0, x 0")
+        return read(self, *args)
+
+    monkeypatch.setattr(Engine, "run", small_only)
+    monkeypatch.setattr(Slide, "read_region", broken)
+    settings = SETTINGS.changed(unreadable="mark", readers=1)
+    result = segment_slide(slide, model, tmp_path, settings)
+    assert result.summary()["unreadable_blocks"]

@@ -167,11 +167,14 @@ class Pipeline:
         if self._live is None or rect == block.rect:
             return None
         tissue = self.plan.tissue_in(rect)
+        side = max(rect.height, rect.width)
         try:
-            tiles = self._loader.tiles(rect, max(rect.height, rect.width))
+            tiles = self._loader.tiles(rect, side)
         except SlideError:
             return None
-        (computed,) = self._compute([Loaded(Block(rect, True), tiles, tissue)])
+        (computed,) = self._compute([Loaded(Block(rect, True), tiles, tissue, side)])
+        if not computed.parts:
+            return None
         _, arrays = self._fetch(computed)
         stored, _ = self.output.masked(arrays, tissue)
         for pyramid, array in zip(self.pyramids, stored, strict=True):
@@ -197,6 +200,11 @@ class Pipeline:
 
     def _compute(self, group: Sequence[Loaded]) -> list[_Computed]:
         self._cancel.raise_if_cancelled()
+        # Some were read ahead in parts that are known by now not to fit.
+        fits = self._loader.side
+        group = [
+            self._loader.load(one.block) if one.tiles and one.side > fits else one for one in group
+        ]
         tiles = [tile for loaded in group for tile in loaded.tiles]
         results: list[tuple[Tensor, ...]] | None = []
         while True:
@@ -221,7 +229,7 @@ class Pipeline:
 
     def _compute_smaller(self, group: Sequence[Loaded]) -> list[_Computed]:
         """Cut the blocks into smaller parts, as their whole does not fit into memory."""
-        smaller = self._loader.side // 2
+        smaller = max(one.side for one in group) // 2
         if smaller < _SMALLEST or not isinstance(self.engine.tiles, ExactTiles):
             raise WsssError(
                 f"The memory of {self.engine.device} does not suffice for one tile. Close other "
@@ -229,11 +237,7 @@ class Pipeline:
             )
         self._loader.side = smaller
         _release(self.engine.device)
-        again = [
-            Loaded(one.block, self._loader.tiles(one.block.rect, smaller), one.tissue)
-            for one in group
-        ]
-        return [c for one in again for c in self._compute([one])]
+        return [c for one in group for c in self._compute([one])]
 
     def _tensors(self, tiles: Sequence[Tile]) -> list[tuple[Tensor, ...]]:
         results = []

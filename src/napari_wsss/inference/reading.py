@@ -45,6 +45,8 @@ class Loaded:
         Its parts; none if it has no tissue or could not be read.
     tissue
         (h, w) bool; None if it has none.
+    side
+        Largest side of its parts (px).
     unreadable
         Why it could not be read.
     """
@@ -52,6 +54,7 @@ class Loaded:
     block: Block
     tiles: Sequence[Tile]
     tissue: NDArray[np.bool_] | None
+    side: int
     unreadable: str | None = None
 
 
@@ -100,14 +103,15 @@ class Loader:
     def load(self, block: Block) -> Loaded:
         """Read a block in this thread; SlideError as in `ahead`."""
         if not block.tissue:
-            return Loaded(block, (), None)
+            return Loaded(block, (), None, self.side)
+        side = self.side  # which another thread may change
         try:
-            tiles = self.tiles(block.rect, self.side)
+            tiles = self.tiles(block.rect, side)
         except SlideError as error:
             if not self._mark:
                 raise
-            return Loaded(block, (), None, unreadable=str(error))
-        return Loaded(block, tiles, self._plan.tissue_in(block.rect))
+            return Loaded(block, (), None, side, unreadable=str(error))
+        return Loaded(block, tiles, self._plan.tissue_in(block.rect), side)
 
     def tiles(self, rect: Rect, side: int) -> list[Tile]:
         """Read what the network needs for a block, in parts of up to `side` px."""
