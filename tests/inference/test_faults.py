@@ -147,6 +147,29 @@ def is_record(path: Path) -> bool:
     return path.name.startswith(".run.json")
 
 
+# -- no room, no permission -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
+@pytest.mark.parametrize("after", [0, 40])
+@pytest.mark.parametrize("where", [is_chunk, is_journal, is_checksums, is_record])
+def test_no_room_and_no_permission(model, slide, tmp_path, finished, computed, code, after, where):
+    path = tmp_path / "a.ome.zarr"
+    said = {errno.ENOSPC: "disk of .* is full", errno.EACCES: "cannot be written.*folder"}[code]
+    job = segment_job(slide, model, tmp_path, SETTINGS)
+    while not isinstance(next(job), BlockDone):
+        pass
+    with no_writing(where, code, after), pytest.raises(OutputError, match=said):
+        for _ in job:
+            pass
+    stored = run_status(slide, model, tmp_path, SETTINGS).done
+    assert stored >= (1 if where in (is_chunk, is_journal) else BLOCKS)
+    computed.clear()
+    segment_slide(slide, model, tmp_path, SETTINGS)
+    assert len(computed) == BLOCKS - stored
+    same(path, finished)
+
+
 # -- the seal ---------------------------------------------------------------------------
 
 
