@@ -192,6 +192,25 @@ def test_killed_while_it_is_sealed(model, slide, tmp_path, finished, computed, k
         same(out / "a.ome.zarr", finished)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="fork and SIGKILL")
+@pytest.mark.parametrize("moment", [4, 6, 9, 16, 22, 26])
+def test_killed_while_another_result_is_cleared_away(
+    model, slide, tmp_path, finished, kill_at, moment
+):
+    """It is whole, or passes no more for a result."""
+    path = segment_slide(slide, model, tmp_path, SETTINGS.changed(gate=False)).path
+    before = files(path)
+
+    def replace() -> None:
+        segment_slide(slide, model, tmp_path, SETTINGS, overwrite=True)
+
+    assert kill_at(replace, tmp_path / "count", moment) == -signal.SIGKILL
+    whole = run_status(slide, model, tmp_path, SETTINGS).state == "other"
+    assert whole == (before.items() <= files(path).items())
+    segment_slide(slide, model, tmp_path, SETTINGS, overwrite=whole)
+    same(path, finished)
+
+
 def test_what_a_finished_run_left_is_tidied_up(model, slide, tmp_path, finished):
     path = segment_slide(slide, model, tmp_path, SETTINGS).path
     for name in ("journal.jsonl", ".model.safetensors"):

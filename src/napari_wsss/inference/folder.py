@@ -193,8 +193,13 @@ class RunFolder:
                 (self.path / name).unlink(missing_ok=True)
 
     def _clear(self) -> None:
-        """Remove everything but the lock; the record goes last, it says whose folder it is."""
+        """Remove everything but the lock; the record goes last, it says whose folder it is.
+
+        Until then it says no longer that all is there.
+        """
+        write_run(self.path, {**self.record, "complete": False})
         with writing(self.path):
+            self.journal.path.unlink(missing_ok=True)
             for child in sorted(self.path.iterdir(), key=lambda p: p.name == RUN_FILE):
                 if child.name == ".lock":
                     continue
