@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +61,7 @@ class Journal:
     """A file of JSON lines that only grows.
 
     Lines are written whole and handed to the system at once: a process that is killed loses
-    none. A last line that was cut off is dropped.
+    none. A line that is torn nevertheless (a full disk, a power cut) costs only itself.
 
     Parameters
     ----------
@@ -81,7 +84,7 @@ class Journal:
             self.path.write_bytes(b"")
 
     def read(self) -> dict[Rect, Entry] | None:
-        """Return the blocks that are done, None if there is no journal; mends a cut last line.
+        """Return the blocks that are done, None if there is no journal.
 
         Raises
         ------
@@ -89,13 +92,7 @@ class Journal:
             If it cannot be read.
         """
         data = self._bytes()
-        if data is None:
-            return None
-        entries, good = _entries(data)
-        if good < len(data):
-            with writing(self.path), self.path.open("r+b") as file:
-                file.truncate(good)
-        return entries
+        return None if data is None else _entries(data)
 
     def peek(self) -> dict[Rect, Entry]:
         """Return the blocks that are done, while another thread or process may be writing.
@@ -105,7 +102,7 @@ class Journal:
         OutputError
             If it cannot be read.
         """
-        return _entries(self._bytes() or b"")[0]
+        return _entries(self._bytes() or b"")
 
     def add(self, entry: Entry) -> None:
         """Add a line.
@@ -117,8 +114,15 @@ class Journal:
         """
         line = json.dumps(asdict(entry)).encode() + b"\n"
         with writing(self.path), self.path.open("r+b", buffering=0) as file:
-            file.seek(0, 2)
-            file.write(line)
+            end = file.seek(0, os.SEEK_END)
+            if end and not _ends_a_line(file, end):
+                line = b"\n" + line
+            try:
+                _write_all(file, line)
+            except OSError:
+                with suppress(OSError):  # the next one begins a new line in any case
+                    file.truncate(end)
+                raise
 
     def _bytes(self) -> bytes | None:
         try:
@@ -129,17 +133,22 @@ class Journal:
             raise output_error(self.path, error) from error
 
 
-def _entries(data: bytes) -> tuple[dict[Rect, Entry], int]:
-    """Return the entries of the whole lines at the beginning, and how many bytes they take."""
-    entries: dict[Rect, Entry] = {}
-    good = 0
-    for line in data.splitlines(keepends=True):
-        entry = _parsed(line)
-        if entry is None:
-            break
-        entries[entry.rect] = entry
-        good += len(line)
-    return entries, good
+def _ends_a_line(file: RawIOBase, end: int) -> bool:
+    file.seek(end - 1)
+    return file.read(1) == b"\n"
+
+
+def _write_all(file: RawIOBase, data: bytes) -> None:
+    """Write all of `data`: the system may take a part of it, and say only how much."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+
+
+def _entries(data: bytes) -> dict[Rect, Entry]:
+    """Return the entries of the whole lines."""
+    entries = (_parsed(line) for line in data.splitlines(keepends=True))
+    return {entry.rect: entry for entry in entries if entry is not None}
 
 
 def _parsed(line: bytes) -> Entry | None:

@@ -6,11 +6,9 @@ one thread writes what came out. Never more than a few blocks are in memory.
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as StillRunning
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +21,11 @@ from napari_wsss.errors import SlideError, WsssError
 from napari_wsss.inference.blocks import CHUNK_PX, Block, SlidePlan
 from napari_wsss.inference.engine import Engine
 from napari_wsss.inference.journal import Entry, digest
+from napari_wsss.inference.live import LiveLevels
 from napari_wsss.inference.outputs import Output
 from napari_wsss.inference.predict import no_numbers
 from napari_wsss.inference.reader_pool import ReaderPool
+from napari_wsss.inference.reading import Loaded, Loader, Tile
 from napari_wsss.inference.result import NOT_COMPUTED
 from napari_wsss.inference.tiles import ExactTiles, Rect
 from napari_wsss.jobs import CancelToken
@@ -34,8 +34,6 @@ from napari_wsss.slides import Pyramid
 
 __all__ = ["Pipeline"]
 
-#: Seconds between two looks at the cancel token while a block is being read.
-_PATIENCE = 0.1
 #: Blocks waiting to be written before the network waits for them.
 _BEHIND = 3
 #: Smallest side (px) to which a block is cut when memory runs out.
@@ -43,29 +41,10 @@ _SMALLEST = 64
 
 
 @dataclass(frozen=True)
-class _Tile:
-    """A part of a block with the pixels that the network needs for it."""
-
-    rect: Rect
-    read: Rect
-    image: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """A block that was read."""
-
-    block: Block
-    tiles: Sequence[_Tile]
-    tissue: NDArray[np.bool_] | None
-    unreadable: str | None = None
-
-
-@dataclass(frozen=True)
 class _Computed:
     """A block whose result may still be on the device."""
 
-    loaded: _Loaded
+    loaded: Loaded
     parts: Sequence[tuple[Rect, tuple[Tensor, ...]]]
 
 
@@ -101,27 +80,38 @@ class Pipeline:
         self.output = output
         self.pyramids = pyramids
         self._cancel = cancel or CancelToken()
-        self._source = plan.source
         self._gate = output.gate(engine.model.info.patch_size_px, plan)
-        self._side = plan.side  # halved when memory runs out
-        self._mark = engine.settings.unreadable == "mark"
+        self._loader = Loader(engine, plan, self._gate, self._cancel)
         self.filled = [pyramid.filled_by(plan.side) for pyramid in pyramids]
-        self._live = _Live(pyramids, output, self.filled) if live else None
+        self._live = LiveLevels(pyramids, output, self.filled) if live else None
 
-    def run(self, blocks: Iterable[Block]) -> Iterator[Entry]:
-        """Yield the journal's entry of each block as soon as it is stored.
+    def run(
+        self, blocks: Iterable[Block], note: Callable[[Entry], object] | None = None
+    ) -> Iterator[Entry]:
+        """Yield the journal's entry of each block when it is stored.
 
         Parameters
         ----------
         blocks
             Drawn one by one, a few ahead of the network.
+        note
+            Called with each entry at once, in the thread that stored the block, so that however
+            the run ends, no block is stored and not known of.
 
         Raises
         ------
         SlideError
             If the slide cannot be read and is not to be marked; a `CancelledError`,
-            ModelError or OutputError likewise ends the run, and what was yielded is stored.
+            ModelError or OutputError likewise ends the run, after the entries of all that was
+            stored.
         """
+
+        def store(loaded: Loaded, arrays: Sequence[NDArray[np.uint8]]) -> Entry:
+            entry = self._store(loaded, arrays)
+            if note is not None:
+                note(entry)
+            return entry
+
         readers = ReaderPool(self.engine.settings.readers, "read")
         writer = ThreadPoolExecutor(1, "write")
         # On a GPU one batch is computed while the one before is fetched.
@@ -129,23 +119,29 @@ class Pipeline:
         computed: deque[_Computed] = deque()
         stored: deque[Future[Entry]] = deque()
         try:
-            for group in self._groups(self._loads(blocks, readers)):
+            for group in self._groups(self._loader.ahead(blocks, readers)):
                 computed.extend(self._compute(group))
                 while len(computed) > ahead * self.engine.batch_size:
-                    stored.append(writer.submit(self._store, *self._fetch(computed.popleft())))
+                    stored.append(writer.submit(store, *self._fetch(computed.popleft())))
                 while stored and (stored[0].done() or len(stored) > _BEHIND):
                     yield stored.popleft().result()
             while computed:
-                stored.append(writer.submit(self._store, *self._fetch(computed.popleft())))
+                stored.append(writer.submit(store, *self._fetch(computed.popleft())))
             while stored:
                 yield stored.popleft().result()
+        except GeneratorExit:  # nobody listens any more
+            raise
+        except BaseException:
+            writer.shutdown(wait=True, cancel_futures=True)
+            yield from (f.result() for f in stored if not f.cancelled() and not f.exception())
+            raise
         finally:
             readers.shutdown()  # one that hangs must not keep the run from ending
             writer.shutdown(wait=True, cancel_futures=True)
 
     def run_one(self, block: Block) -> Entry:
         """Compute and store one block in this thread."""
-        loaded = self._load(block)
+        loaded = self._loader.load(block)
         (computed,) = self._compute([loaded])
         return self._store(*self._fetch(computed))
 
@@ -171,11 +167,14 @@ class Pipeline:
         if self._live is None or rect == block.rect:
             return None
         tissue = self.plan.tissue_in(rect)
+        side = max(rect.height, rect.width)
         try:
-            tiles = self._tiles(rect, max(rect.height, rect.width))
+            tiles = self._loader.tiles(rect, side)
         except SlideError:
             return None
-        (computed,) = self._compute([_Loaded(Block(rect, True), tiles, tissue)])
+        (computed,) = self._compute([Loaded(Block(rect, True), tiles, tissue, side)])
+        if not computed.parts:
+            return None
         _, arrays = self._fetch(computed)
         stored, _ = self.output.masked(arrays, tissue)
         for pyramid, array in zip(self.pyramids, stored, strict=True):
@@ -183,50 +182,9 @@ class Pipeline:
         self._live.recall(rect)
         return rect
 
-    # -- reading ------------------------------------------------------------------------
-
-    def _loads(self, blocks: Iterable[Block], pool: ReaderPool) -> Iterator[_Loaded]:
-        ahead = self.engine.batch_size + self.engine.settings.readers
-        waiting: deque[Future[_Loaded]] = deque()
-        for block in blocks:
-            waiting.append(pool.submit(self._load, block))
-            if len(waiting) > ahead:
-                yield self._wait(waiting.popleft())
-        while waiting:
-            yield self._wait(waiting.popleft())
-
-    def _wait(self, future: Future[_Loaded]) -> _Loaded:
-        while True:
-            self._cancel.raise_if_cancelled()
-            try:
-                return future.result(timeout=_PATIENCE)
-            except StillRunning:
-                if future.done():  # the reader itself ran into a timeout
-                    raise
-
-    def _load(self, block: Block) -> _Loaded:
-        if not block.tissue:
-            return _Loaded(block, (), None)
-        try:
-            tiles = self._tiles(block.rect, self._side)
-        except SlideError as error:
-            if not self._mark:
-                raise
-            return _Loaded(block, (), None, unreadable=str(error))
-        return _Loaded(block, tiles, self.plan.tissue_in(block.rect))
-
-    def _tiles(self, rect: Rect, side: int) -> list[_Tile]:
-        """Read what the network needs for a block, in parts of up to `side` px."""
-        margin = 0 if self._gate is None else self._gate.margin_px(side)
-        tiles = []
-        for part in _parts(rect, side):
-            read = self.engine.tiles.reads(self._source.shape, part, margin, side)
-            tiles.append(_Tile(part, read, self._source.read(*read)))
-        return tiles
-
-    def _groups(self, loads: Iterator[_Loaded]) -> Iterator[list[_Loaded]]:
+    def _groups(self, loads: Iterator[Loaded]) -> Iterator[list[Loaded]]:
         """Yield batches of blocks with tissue; others pass through as they come."""
-        group: list[_Loaded] = []
+        group: list[Loaded] = []
         for loaded in loads:
             if not loaded.tiles:
                 yield [loaded]
@@ -240,8 +198,13 @@ class Pipeline:
 
     # -- computing ----------------------------------------------------------------------
 
-    def _compute(self, group: Sequence[_Loaded]) -> list[_Computed]:
+    def _compute(self, group: Sequence[Loaded]) -> list[_Computed]:
         self._cancel.raise_if_cancelled()
+        # Some were read ahead in parts that are known by now not to fit.
+        fits = self._loader.side
+        group = [
+            self._loader.load(one.block) if one.tiles and one.side > fits else one for one in group
+        ]
         tiles = [tile for loaded in group for tile in loaded.tiles]
         results: list[tuple[Tensor, ...]] | None = []
         while True:
@@ -264,22 +227,19 @@ class Pipeline:
             for loaded in group
         ]
 
-    def _compute_smaller(self, group: Sequence[_Loaded]) -> list[_Computed]:
+    def _compute_smaller(self, group: Sequence[Loaded]) -> list[_Computed]:
         """Cut the blocks into smaller parts, as their whole does not fit into memory."""
-        smaller = self._side // 2
+        smaller = max(one.side for one in group) // 2
         if smaller < _SMALLEST or not isinstance(self.engine.tiles, ExactTiles):
             raise WsssError(
                 f"The memory of {self.engine.device} does not suffice for one tile. Close other "
                 "programs, or take a smaller network. What was finished is kept."
             )
-        self._side = smaller
+        self._loader.side = smaller
         _release(self.engine.device)
-        again = [
-            _Loaded(one.block, self._tiles(one.block.rect, smaller), one.tissue) for one in group
-        ]
-        return [c for one in again for c in self._compute([one])]
+        return [c for one in group for c in self._compute([one])]
 
-    def _tensors(self, tiles: Sequence[_Tile]) -> list[tuple[Tensor, ...]]:
+    def _tensors(self, tiles: Sequence[Tile]) -> list[tuple[Tensor, ...]]:
         results = []
         size = self.engine.batch_size
         for start in range(0, len(tiles), size):
@@ -294,7 +254,7 @@ class Pipeline:
 
     # -- storing ------------------------------------------------------------------------
 
-    def _fetch(self, computed: _Computed) -> tuple[_Loaded, list[NDArray[np.uint8]]]:
+    def _fetch(self, computed: _Computed) -> tuple[Loaded, list[NDArray[np.uint8]]]:
         """Bring the result of a block from the device, in one piece."""
         loaded, (y0, x0, height, width) = computed.loaded, computed.loaded.block.rect
         if not computed.parts:
@@ -313,7 +273,7 @@ class Pipeline:
                 target[..., y : y + rect.height, x : x + rect.width] = array
         return loaded, whole
 
-    def _store(self, loaded: _Loaded, arrays: Sequence[NDArray[np.uint8]]) -> Entry:
+    def _store(self, loaded: Loaded, arrays: Sequence[NDArray[np.uint8]]) -> Entry:
         rect = loaded.block.rect
         stats: list[float]
         if loaded.unreadable is not None:
@@ -351,36 +311,6 @@ class Pipeline:
         return digest(arrays) == entry.digest
 
 
-class _Live:
-    """Refreshes coarser levels under blocks that were written, now and then."""
-
-    def __init__(self, pyramids: Sequence[Pyramid], output: Output, filled: Sequence[int]):
-        self._pyramids = list(zip(pyramids, output.methods, filled, strict=True))
-        self._dirty: list[tuple[Rect, bool]] = []
-        self._next = 0.0
-
-    def wrote(self, rect: Rect) -> None:
-        """Refresh the levels that are not written with the blocks."""
-        self._refresh(rect, old=False)
-
-    def recall(self, rect: Rect) -> None:
-        """Refresh all coarser levels."""
-        self._refresh(rect, old=True)
-
-    def _refresh(self, rect: Rect, *, old: bool) -> None:
-        self._dirty.append((rect, old))
-        began = time.monotonic()
-        if began < self._next:
-            return
-        for one, old_one in self._dirty:
-            for pyramid, method, filled in self._pyramids:
-                first = 1 if old_one else filled + 1
-                pyramid.update(*one, method, (NOT_COMPUTED,), first=first)
-        self._dirty.clear()
-        now = time.monotonic()
-        self._next = now + 20 * (now - began)
-
-
 def _chunk_at(rect: Rect, place: tuple[float, float]) -> Rect:
     """Return the chunk of a block that is nearest to a place."""
     y, x = (
@@ -389,13 +319,6 @@ def _chunk_at(rect: Rect, place: tuple[float, float]) -> Rect:
     )
     height, width = rect.y + rect.height - y, rect.x + rect.width - x
     return Rect(y, x, min(CHUNK_PX, height), min(CHUNK_PX, width))
-
-
-def _parts(rect: Rect, side: int) -> Iterator[Rect]:
-    for y in range(rect.y, rect.y + rect.height, side):
-        for x in range(rect.x, rect.x + rect.width, side):
-            height = min(side, rect.y + rect.height - y)
-            yield Rect(y, x, height, min(side, rect.x + rect.width - x))
 
 
 def _release(device: torch.device) -> Any:

@@ -21,10 +21,21 @@ from napari_wsss.files import write_atomic
 from napari_wsss.inference.change import finish_change
 from napari_wsss.slides import open_labels
 
-__all__ = ["BACKGROUND", "LABELS", "NOT_COMPUTED", "RUN_FILE", "SlideSegmentation", "result_path"]
+__all__ = [
+    "BACKGROUND",
+    "JOURNAL_FILE",
+    "LABELS",
+    "MODEL_FILE",
+    "NOT_COMPUTED",
+    "RUN_FILE",
+    "SlideSegmentation",
+    "result_path",
+]
 
 LABELS = "labels/segmentation"
 RUN_FILE = "run.json"
+#: While a run is going on: what is done, and the model for workers on other machines.
+JOURNAL_FILE, MODEL_FILE = "journal.jsonl", ".model.safetensors"
 #: Stored labels: class index + 1, and two values that are no class.
 BACKGROUND, NOT_COMPUTED = 0, 255
 

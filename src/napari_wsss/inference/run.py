@@ -15,13 +15,13 @@ from napari_wsss.errors import SlideError
 from napari_wsss.inference.block_task import BlockTask, place_of
 from napari_wsss.inference.blocks import Block, SlidePlan, nearest_first
 from napari_wsss.inference.engine import Engine
-from napari_wsss.inference.folder import MODEL_FILE, RunFolder
+from napari_wsss.inference.folder import RunFolder
 from napari_wsss.inference.journal import Entry
 from napari_wsss.inference.options import RunOptions
 from napari_wsss.inference.outputs import Output
 from napari_wsss.inference.pipeline import Pipeline
 from napari_wsss.inference.record import precision_of_run, run_record
-from napari_wsss.inference.result import NOT_COMPUTED, read_run, result_path
+from napari_wsss.inference.result import MODEL_FILE, NOT_COMPUTED, read_run, result_path
 from napari_wsss.inference.tiles import Rect
 from napari_wsss.jobs import BlockDone, CancelToken, Event, Job, Log, Progress, ResultCreated
 from napari_wsss.models import WsssModel, save_model, weights_digest
@@ -165,8 +165,17 @@ class _Run:
         """Return the entries of blocks as they are stored, here or by the workers."""
         blocks = nearest_first(todo, self.options.view)
         if self.options.cluster is None:
-            return pipeline.run(blocks)
-        return self.options.cluster.run(self._task(pipeline.engine), blocks, self.cancel)
+            return pipeline.run(blocks, self.folder.journal.add)
+        work = self.options.cluster.run(self._task(pipeline.engine), blocks, self.cancel)
+        return self._noted(work)
+
+    def _noted(self, stored: Iterable[Entry | Event]) -> Iterator[Entry | Event]:
+        """Write the journal of blocks that workers stored, which leave that to this process."""
+        with closing(_closable(stored)) as stream:
+            for entry in stream:
+                if isinstance(entry, Entry):
+                    self.folder.journal.add(entry)
+                yield entry
 
     def _task(self, engine: Engine) -> BlockTask:
         """Return the work as its workers get it: everything by path."""
@@ -234,7 +243,6 @@ class _Run:
                 if isinstance(entry, Event):
                     yield entry
                     continue
-                self.folder.journal.add(entry)
                 self.done[entry.rect] = entry
                 if entry.unreadable is not None:
                     yield Log(f"Not computed: {entry.unreadable}", "warning")

@@ -11,7 +11,13 @@ import numpy as np
 
 from napari_wsss.classes import ClassTable
 from napari_wsss.inference.journal import Journal
-from napari_wsss.inference.result import RUN_FILE, class_shares, read_run, result_path
+from napari_wsss.inference.result import (
+    JOURNAL_FILE,
+    RUN_FILE,
+    class_shares,
+    read_run,
+    result_path,
+)
 from napari_wsss.settings import InferenceSettings
 from napari_wsss.slides import Slide
 
@@ -95,7 +101,7 @@ def run_status(
         return RunStatus(path, "other", total=total, different=different)
     if earlier.get("complete"):
         return RunStatus(path, "finished", total, total)
-    done = Journal(path / "journal.jsonl").peek()
+    done = Journal(path / JOURNAL_FILE).peek()
     return RunStatus(path, "begun", len(done), total)
 
 
@@ -124,7 +130,7 @@ def areas_so_far(path: str | Path) -> list[dict[str, Any]]:
         return list(run["summary"]["classes"])
     classes = ClassTable.from_dict(run["model"]["classes"], str(path))
     counts = np.zeros(len(classes) + 1, np.int64)
-    for entry in Journal(path / "journal.jsonl").peek().values():
+    for entry in Journal(path / JOURNAL_FILE).peek().values():
         if entry.unreadable is None:
             counts += np.asarray(entry.stats, np.int64)
     mpp, scale = run["slide"]["mpp"], run["downsample"]

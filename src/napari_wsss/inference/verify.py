@@ -12,7 +12,13 @@ from napari_wsss.errors import SlideError
 from napari_wsss.files import write_atomic
 from napari_wsss.inference.change import CHANGE_FOLDERS, finish_change
 from napari_wsss.inference.drafts import DRAFTS
-from napari_wsss.inference.result import RUN_FILE, read_run, run_bytes
+from napari_wsss.inference.result import (
+    JOURNAL_FILE,
+    MODEL_FILE,
+    RUN_FILE,
+    read_run,
+    run_bytes,
+)
 from napari_wsss.jobs import CancelToken, Event, Job, Progress, run_job
 from napari_wsss.slides.pyramid import writing
 
@@ -28,7 +34,7 @@ __all__ = [
 
 CHECKSUMS = "checksums.json"
 #: Files and folders that are no part of the result.
-RUN_ONLY = (".lock", DRAFTS, *CHANGE_FOLDERS)
+RUN_ONLY = (".lock", JOURNAL_FILE, MODEL_FILE, DRAFTS, *CHANGE_FOLDERS)
 
 
 def seal(path: Path, record: Mapping[str, Any]) -> None:
@@ -48,6 +54,7 @@ def seal(path: Path, record: Mapping[str, Any]) -> None:
     """
     with writing(path):
         sums = {name: _sha256(path / name) for name in _files(path)}
+        (path / RUN_FILE).stat()  # or else a folder deleted meanwhile would be made anew
     for name, data in sealed(record, sums).items():
         write_atomic(path / name, data)
 

@@ -75,6 +75,10 @@ class Pyramid:
         self.group = group
         self.levels = list(levels)
         self._lock = threading.Lock()
+        root = getattr(group.store_path.store, "root", None)
+        self._described = None
+        if root is not None and group.metadata.zarr_format == 3:
+            self._described = Path(root) / group.path / "zarr.json"
 
     @property
     def where(self) -> str:
@@ -265,6 +269,9 @@ class Pyramid:
         self._put(level, y0, x0, halve(source, method, ignore))
 
     def _put(self, level: int, y: int, x: int, block: NDArray[Any]) -> None:
+        # zarr would make folders anew, and in them chunks that nothing describes.
+        if self._described is not None and not self._described.is_file():
+            raise OutputError(f"{self.where} was deleted or moved while it was being written.")
         height, width = block.shape[-2:]
         with writing(self.where, sum(int(a.nbytes) for a in self.levels)):
             self.levels[level][..., y : y + height, x : x + width] = block
