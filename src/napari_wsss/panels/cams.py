@@ -197,6 +197,8 @@ class CamPanel(Panel):
 
     def _kind_chosen(self, _: int = 0) -> None:
         kind = self.kind.currentIndex()
+        if kind != _REGION:
+            self.region.stop()
         self.patches.setVisible(kind == _PATCH)
         self.slides.setVisible(kind != _PATCH)
         self.region.setVisible(kind == _REGION)
@@ -322,6 +324,7 @@ class CamPanel(Panel):
     def on_shown(self) -> None:
         """Show again what was shown when the user went to another panel."""
         helper.start()  # which loads torch meanwhile
+        self.region.come_back()
         if self._was_showing and not self.grid.showing:
             if self.kind.currentIndex() == _SLIDE:
                 self.whole.show_again()
@@ -333,6 +336,7 @@ class CamPanel(Panel):
         """Put the user's layout back."""
         self._was_showing = self.grid.showing or self.look.runner.running
         self.grid.close()
+        self.region.leave()
 
     def on_close(self) -> None:
         """Stop what runs, and let go of the viewer."""
