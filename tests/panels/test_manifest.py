@@ -13,6 +13,9 @@ import yaml
 from npe2 import PluginManifest
 from npe2._command_registry import CommandRegistry
 
+from napari_wsss.panels.reader import get_reader
+from napari_wsss.slides.opening import SLIDE_SUFFIXES
+
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = files("napari_wsss") / "napari.yaml"
 
@@ -53,22 +56,31 @@ def test_every_command_resolves(manifest):
         assert callable(registry.get(command.id)), command.id
 
 
+def test_every_kind_of_slide_is_claimed(manifest):
+    (reader,) = manifest.contributions.readers
+    files = {p for p in reader.filename_patterns if not p.startswith("*.ome.")} - {"*.zarr"}
+    assert files == {f"*{suffix}" for suffix in SLIDE_SUFFIXES}
+
+
 @pytest.mark.parametrize(
     "name",
     [
-        "a.svs", "a.ndpi", "a.mrxs", "a.scn", "a.bif", "a.vms",
-        "a.tif", "a.tiff", "a.ome.tif", "a.ome.tiff",
+        "a.svs", "a.svslide", "a.ndpi", "a.mrxs", "a.scn", "a.bif", "a.vms", "a.vmu",
+        "a.czi", "a.dcm", "a.tif", "a.tiff", "a.btf", "a.qptiff", "a.ome.tif", "a.ome.btf",
     ],
 )  # fmt: skip
-def test_slides_are_claimed(manifest, name):
+def test_manifest_and_reader_claim_the_same(manifest, name):
     (reader,) = manifest.contributions.readers
     assert any(Path(name).match(pattern) for pattern in reader.filename_patterns)
+    assert get_reader(name) is not None
+    assert get_reader(name.upper()) is not None
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.jpeg", "a.csv"])
 def test_plain_images_are_left_to_napari(manifest, name):
     (reader,) = manifest.contributions.readers
     assert not any(Path(name).match(pattern) for pattern in reader.filename_patterns)
+    assert get_reader(name) is None
 
 
 def test_zarr_folders_are_accepted(manifest):
