@@ -138,6 +138,28 @@ def test_a_newcomer_is_told_what_is_missing(add_panel, folder, ready):
     assert panel.out.path == folder / "classifier.safetensors"
 
 
+def test_without_a_data_set_in_the_field_nothing_is_trained(panel, folder, ready, qtbot):
+    known = panel.state.patch_set
+    panel.data.line.clear()
+    assert panel.data_text.text() == ""
+    assert not panel.job.button.isEnabled()
+    assert "Choose labelled patches first" in panel.job.message.text()
+    qtbot.waitUntil(lambda: not panel._looker.looking, timeout=WAIT)
+    assert not panel.job.button.isEnabled()
+    assert panel.state.patch_set is known, "other panels may go on with it"
+    panel.data.path = folder
+    ready(panel)
+    assert panel.data_text.text() == "24 patches: dots, lines"
+
+
+def test_a_set_that_cannot_be_loaded_is_not_the_one_before(panel, folder, qtbot):
+    panel.data.path = folder / "nowhere"
+    assert panel.data_text.text() == ""
+    qtbot.waitUntil(lambda: "nowhere" in panel.job.error.text(), timeout=WAIT)
+    qtbot.waitUntil(lambda: "Choose labelled" in panel.job.message.text(), timeout=WAIT)
+    assert not panel.job.button.isEnabled()
+
+
 def test_the_work_folder_is_where_the_model_goes(panel, tmp_path):
     panel.state.set(folder=tmp_path / "work")
     assert panel.out.path == tmp_path / "work" / "classifier.safetensors"

@@ -73,7 +73,7 @@ class TrainSegmenterPanel(TrainingPanel):
             if self.pseudo.path is None:
                 return "Make pseudo masks first in CAMs, or name their folder above."
             return None
-        patches = self.state.patch_set
+        patches = self.patch_set
         if self.masks.path is None and patches is not None and patches.masks is None:
             return "The data set has no masks: name their folder, or learn from pseudo masks."
         return None
