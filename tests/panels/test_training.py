@@ -16,6 +16,7 @@ from napari_wsss.classes import ClassTable
 from napari_wsss.cli.app import app
 from napari_wsss.jobs import EpochEnd
 from napari_wsss.models import read_info
+from napari_wsss.panels.support.state import state_of
 from napari_wsss.panels.train_classifier import TrainClassifierPanel
 from napari_wsss.panels.train_segmenter import TrainSegmenterPanel
 from napari_wsss.patches import load_patches
@@ -304,6 +305,17 @@ def test_the_segmenter_needs_masks(segmenter, ready, tmp_path, qtbot):
     assert not segmenter.job.button.isEnabled()
     segmenter.source.setCurrentText("true masks")
     ready(segmenter)
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_an_empty_field_of_masks_says_which_are_taken(viewer, add_panel, folder, later):
+    state = state_of(viewer)
+    panel = None if later else add_panel(TrainSegmenterPanel)
+    state.set(patch_set=load_patches(folder, masks=folder / "masks"))
+    panel = panel or add_panel(TrainSegmenterPanel)
+    assert panel.masks.line.placeholderText() == "Masks of the data set"
+    state.set(patch_set=load_patches(folder))
+    assert panel.masks.line.placeholderText() == "Folder of masks"
 
 
 def test_it_learns_from_true_masks_and_shows_held_out_patches(
