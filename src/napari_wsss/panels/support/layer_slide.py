@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from napari_wsss.slides import Slide
 
-__all__ = ["layer_mpp", "may_be_slide", "slide_of", "slide_problem"]
+__all__ = ["layer_mpp", "may_be_slide", "slide_of", "slide_problem", "slide_size"]
 
 #: Smaller images hold no patch of any model.
 _SMALLEST_PX = 32
@@ -62,6 +62,12 @@ def layer_mpp(layer: Layer) -> float | None:
     if unit not in _MICROMETRES:
         return None
     return float(layer.scale[-1]) * _MICROMETRES[unit]
+
+
+def slide_size(layer: Layer) -> tuple[int, int]:
+    """Return height and width in px of a layer for which `slide_problem` is None."""
+    height, width = _levels(layer)[0].shape[:2]
+    return int(height), int(width)
 
 
 def slide_of(layer: Layer, mpp: float | None = None) -> Slide:
