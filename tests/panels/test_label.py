@@ -465,3 +465,11 @@ def test_sizes_that_cannot_be_are_said_before(panel, um, mpp, reason):
     panel.form.patch_um.setValue(32)
     panel.form.patch_mpp.setValue(1)
     assert panel.begin.button.isEnabled()
+
+
+def test_an_image_that_is_no_slide_is_named(viewer, add_panel):
+    panel = add_panel(LabelPanel)
+    assert "Open a slide first" in panel.begin.message.text()
+    viewer.add_image(np.zeros((200, 200), np.uint8), name="grey")
+    assert "grey is not an RGB image" in panel.begin.message.text()
+    assert not panel.begin.button.isEnabled()

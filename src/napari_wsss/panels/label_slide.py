@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QLabel, QWidget
 from napari_wsss.errors import DataError
 from napari_wsss.panels.support.choosers import LayerChooser
 from napari_wsss.panels.support.layer_slide import (
+    is_picture,
     layer_mpp,
     may_be_slide,
     slide_of,
@@ -52,7 +53,7 @@ class SlideForm(QWidget):
 
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.chooser = LayerChooser(viewer, may_be_slide)
+        self.chooser = LayerChooser(viewer, may_be_slide, otherwise=is_picture)
         self.patch_um = _number(_PATCH_UM, 5, 5000, " µm", 1, "Side of a patch on the slide")
         self.patch_mpp = _number(
             _PATCH_MPP, 0.05, 20, " µm/px", 3, "Resolution at which networks see the patches"

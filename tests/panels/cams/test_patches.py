@@ -39,9 +39,12 @@ def test_it_says_what_is_missing_and_disables_what_cannot_work(
     qtbot.waitUntil(lambda: "Load a data set" in panel.look.message.text(), timeout=WAIT)
     assert state_of(viewer).classifier == model
     choose(panel, 1)
-    assert "Open a slide first" in panel.look.message.text()
+    assert "first is not an RGB image" in panel.look.message.text()
+    assert not panel.region.button.isEnabled()
     choose(panel, 2)
     assert not panel.whole.work.button.isEnabled()
+    assert "first is not an RGB image" in panel.whole.work.message.text()
+    viewer.layers.clear()
     assert "Open a slide first" in panel.whole.work.message.text()
 
 
@@ -67,7 +70,9 @@ def test_models_that_do_not_fit_are_told(
 def test_layers_that_are_no_slide_are_told(viewer, ready, choose):
     choose(ready, 1)
     viewer.add_image(np.zeros((64, 64)), name="grey")
-    assert ready.slides.layer is None
+    ready.slides.chooser.layer = viewer.layers["grey"]
+    assert "grey is not an RGB image" in ready.look.message.text()
+    assert not ready.region.button.isEnabled()
     viewer.add_image(np.zeros((20, 20, 3), np.uint8), rgb=True, name="small")
     assert "too small" in ready.look.message.text()
     plain = viewer.add_image(np.zeros((64, 64, 3), np.uint8), rgb=True, name="plain")
