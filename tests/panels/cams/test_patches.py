@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -423,6 +424,21 @@ def test_pseudo_masks_are_made_as_on_the_command_line(
     rows = pseudo_mask_quality(alone, patches)["depths"]
     for d, row in enumerate(rows):
         assert ready.masks.table.item(d, 1).text() == f"{row['miou_multi_label']:.3f}"
+
+
+def test_only_pseudo_masks_of_the_chosen_set_lead_on(viewer, ready, patches, tmp_path):
+    state = state_of(viewer)
+    state.set(pseudo_masks=tmp_path / "of another set", masked=patches.subset([0, 1]))
+    assert "Train segmenter" not in ready._guide.text()
+    state.set(pseudo_masks=tmp_path / "masks", masked=patches)
+    assert "Next: Train segmenter" in ready._guide.text()
+    state.set(patch_set=replace(patches, split=("train", "train", "val", "val")))
+    assert "Next: Train segmenter" in ready._guide.text(), "edited, but the same patches"
+    state.set(patch_set=patches.subset([1, 2, 3]))
+    assert "Train segmenter" not in ready._guide.text()
+    state.set(patch_set=patches)
+    ready.classifier.path = None
+    assert "Choose a classifier" in ready._guide.text()
 
 
 def test_pseudo_masks_that_exist_are_not_replaced(ready, qtbot):
