@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -133,3 +134,16 @@ def test_icon_is_shipped_as_svg(manifest):
     icon = ET.fromstring((files(package) / resource).read_text("utf-8"))
     assert icon.tag.endswith("svg")
     assert icon.get("viewBox") == "0 0 64 64"
+
+
+def test_the_documentation_names_the_menu_as_it_is(manifest):
+    (submenu,) = manifest.contributions.submenus
+    (menu,) = (m for m, items in manifest.contributions.menus.items() if m != submenu.id)
+    assert menu == "napari/layers/segment"
+    path = f"Layers > Segment > {submenu.label}"
+    pages = [*ROOT.glob("docs/**/*.md"), ROOT / "README.md"]
+    pages += ROOT.glob("src/napari_wsss/panels/**/*.py")
+    for page in pages:
+        text = re.sub(r"[\s\">]*>[\s\">]*", " > ", re.sub(r"\s+", " ", page.read_text("utf-8")))
+        for found in re.finditer(r"(Layers|Plugins) > ", text):
+            assert text[found.start() :].startswith(path), page

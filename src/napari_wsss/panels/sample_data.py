@@ -141,5 +141,6 @@ def _hand_over(patches: PatchSet) -> None:
     state.set(patch_set=patches, folder=state.folder or preferences().work_folder)
     show_info(
         f"{len(patches)} labelled patches of this slide are loaded, too: see the panel "
-        "Data set, or go on to Train classifier (Layers > Segment)."
+        "Data set, or go on to Train classifier "
+        "(Layers > Segment > Segmentation from patch labels)."
     )
