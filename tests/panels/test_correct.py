@@ -374,3 +374,19 @@ def test_keys_and_brushes(panel, viewer, qtbot):
 
 def _key(key, text):
     return QKeyEvent(QEvent.Type.KeyPress, key, Qt.KeyboardModifier.NoModifier, text)
+
+
+def test_leaving_the_panel_gives_up_the_drawing(panel, viewer, qtbot):
+    names, selected = [a.name for a in viewer.layers], set(viewer.layers.selection)
+    panel.draw.click()
+    assert viewer.layers.selection.active.mode == "add_rectangle"
+    panel.hide()
+    assert [a.name for a in viewer.layers] == names
+    assert viewer.layers.selection == selected
+    panel.show()
+    assert "Draw a rectangle" not in panel._guide.text()
+    panel.draw.click()
+    viewer.layers["region to correct"].add_rectangles(
+        np.array([[10.2, 20.2], [10.2, 120.0], [90.4, 120.0], [90.4, 20.2]])
+    )
+    qtbot.waitUntil(lambda: panel.session is not None, timeout=WAIT)

@@ -445,3 +445,31 @@ def test_a_disk_that_is_full_is_said_and_the_label_is_not_lost(panel, viewer, mo
     assert panel.begin.error.isVisible()
     press(viewer, "Right", "A")
     assert read_labels(session.file.path).codes[:2].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("um", "mpp", "reason"),
+    [
+        (5, 20, "a side of 0 px; 8 to 8192 px"),
+        (5, 1, "a side of 5 px; 8 to 8192 px"),
+        (5000, 0.5, "a side of 10000 px; 8 to 8192 px"),
+        (4000, 1, "no patch of 4000 µm fits"),
+    ],
+)
+def test_sizes_that_cannot_be_are_said_before(panel, um, mpp, reason):
+    assert panel.begin.button.isEnabled()
+    panel.form.patch_um.setValue(um)
+    panel.form.patch_mpp.setValue(mpp)
+    assert reason in panel.begin.message.text()
+    assert not panel.begin.button.isEnabled()
+    panel.form.patch_um.setValue(32)
+    panel.form.patch_mpp.setValue(1)
+    assert panel.begin.button.isEnabled()
+
+
+def test_an_image_that_is_no_slide_is_named(viewer, add_panel):
+    panel = add_panel(LabelPanel)
+    assert "Open a slide first" in panel.begin.message.text()
+    viewer.add_image(np.zeros((200, 200), np.uint8), name="grey")
+    assert "grey is not an RGB image" in panel.begin.message.text()
+    assert not panel.begin.button.isEnabled()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -12,6 +13,9 @@ import pytest
 import yaml
 from npe2 import PluginManifest
 from npe2._command_registry import CommandRegistry
+
+from napari_wsss.panels.reader import get_reader
+from napari_wsss.slides.opening import SLIDE_SUFFIXES
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = files("napari_wsss") / "napari.yaml"
@@ -53,22 +57,31 @@ def test_every_command_resolves(manifest):
         assert callable(registry.get(command.id)), command.id
 
 
+def test_every_kind_of_slide_is_claimed(manifest):
+    (reader,) = manifest.contributions.readers
+    files = {p for p in reader.filename_patterns if not p.startswith("*.ome.")} - {"*.zarr"}
+    assert files == {f"*{suffix}" for suffix in SLIDE_SUFFIXES}
+
+
 @pytest.mark.parametrize(
     "name",
     [
-        "a.svs", "a.ndpi", "a.mrxs", "a.scn", "a.bif", "a.vms",
-        "a.tif", "a.tiff", "a.ome.tif", "a.ome.tiff",
+        "a.svs", "a.svslide", "a.ndpi", "a.mrxs", "a.scn", "a.bif", "a.vms", "a.vmu",
+        "a.czi", "a.dcm", "a.tif", "a.tiff", "a.btf", "a.qptiff", "a.ome.tif", "a.ome.btf",
     ],
 )  # fmt: skip
-def test_slides_are_claimed(manifest, name):
+def test_manifest_and_reader_claim_the_same(manifest, name):
     (reader,) = manifest.contributions.readers
     assert any(Path(name).match(pattern) for pattern in reader.filename_patterns)
+    assert get_reader(name) is not None
+    assert get_reader(name.upper()) is not None
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.jpeg", "a.csv"])
 def test_plain_images_are_left_to_napari(manifest, name):
     (reader,) = manifest.contributions.readers
     assert not any(Path(name).match(pattern) for pattern in reader.filename_patterns)
+    assert get_reader(name) is None
 
 
 def test_zarr_folders_are_accepted(manifest):
@@ -121,3 +134,16 @@ def test_icon_is_shipped_as_svg(manifest):
     icon = ET.fromstring((files(package) / resource).read_text("utf-8"))
     assert icon.tag.endswith("svg")
     assert icon.get("viewBox") == "0 0 64 64"
+
+
+def test_the_documentation_names_the_menu_as_it_is(manifest):
+    (submenu,) = manifest.contributions.submenus
+    (menu,) = (m for m, items in manifest.contributions.menus.items() if m != submenu.id)
+    assert menu == "napari/layers/segment"
+    path = f"Layers > Segment > {submenu.label}"
+    pages = [*ROOT.glob("docs/**/*.md"), ROOT / "README.md"]
+    pages += ROOT.glob("src/napari_wsss/panels/**/*.py")
+    for page in pages:
+        text = re.sub(r"[\s\">]*>[\s\">]*", " > ", re.sub(r"\s+", " ", page.read_text("utf-8")))
+        for found in re.finditer(r"(Layers|Plugins) > ", text):
+            assert text[found.start() :].startswith(path), page

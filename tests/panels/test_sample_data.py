@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 
 import numpy as np
@@ -14,7 +15,7 @@ from qtpy.QtWidgets import QApplication, QProgressDialog, QPushButton
 
 import napari_wsss.workflows
 from napari_wsss.errors import CancelledError, SlideError
-from napari_wsss.jobs import Progress
+from napari_wsss.jobs import CancelToken, Progress, run_job
 from napari_wsss.panels import sample_data
 from napari_wsss.panels.sample_data import public_slide_layers, synthetic_slide_layers
 from napari_wsss.samples import synthetic_slide
@@ -148,3 +149,28 @@ def test_a_cache_that_cannot_be_written_is_said(monkeypatch, cache):
     served(monkeypatch, b"")
     with pytest.raises(SlideError, match="cannot be saved"):
         public_slide_layers()
+
+
+def test_the_download_can_be_cancelled(monkeypatch, cache):
+    """Pooch tells a progress bar of every chunk."""
+
+    def get(self, url, output_file, pooch):
+        with open(output_file, "wb") as file:
+            while True:
+                file.write(b"x" * 1024)
+                self.progressbar.update(1024)
+                time.sleep(0.01)
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", get)
+    cancel = CancelToken()
+    job = sample_data._download_job(cache, cancel)
+    next(job)
+    threading.Timer(0.3, cancel.cancel).start()
+    began = time.monotonic()
+    with pytest.raises(CancelledError):
+        run_job(job)
+    assert time.monotonic() - began < 1.3
+    for thread in threading.enumerate():
+        if thread.name == "download":
+            thread.join(10)
+    assert not [p for p in cache.rglob("*") if p.is_file()]

@@ -16,6 +16,7 @@ from napari_wsss.classes import ClassTable
 from napari_wsss.cli.app import app
 from napari_wsss.jobs import EpochEnd
 from napari_wsss.models import read_info
+from napari_wsss.panels.support.state import state_of
 from napari_wsss.panels.train_classifier import TrainClassifierPanel
 from napari_wsss.panels.train_segmenter import TrainSegmenterPanel
 from napari_wsss.patches import load_patches
@@ -136,6 +137,28 @@ def test_a_newcomer_is_told_what_is_missing(add_panel, folder, ready):
     assert panel.state.patch_set.root == folder
     assert panel.data_text.text() == "24 patches: dots, lines"
     assert panel.out.path == folder / "classifier.safetensors"
+
+
+def test_without_a_data_set_in_the_field_nothing_is_trained(panel, folder, ready, qtbot):
+    known = panel.state.patch_set
+    panel.data.line.clear()
+    assert panel.data_text.text() == ""
+    assert not panel.job.button.isEnabled()
+    assert "Choose labelled patches first" in panel.job.message.text()
+    qtbot.waitUntil(lambda: not panel._looker.looking, timeout=WAIT)
+    assert not panel.job.button.isEnabled()
+    assert panel.state.patch_set is known, "other panels may go on with it"
+    panel.data.path = folder
+    ready(panel)
+    assert panel.data_text.text() == "24 patches: dots, lines"
+
+
+def test_a_set_that_cannot_be_loaded_is_not_the_one_before(panel, folder, qtbot):
+    panel.data.path = folder / "nowhere"
+    assert panel.data_text.text() == ""
+    qtbot.waitUntil(lambda: "nowhere" in panel.job.error.text(), timeout=WAIT)
+    qtbot.waitUntil(lambda: "Choose labelled" in panel.job.message.text(), timeout=WAIT)
+    assert not panel.job.button.isEnabled()
 
 
 def test_the_work_folder_is_where_the_model_goes(panel, tmp_path):
@@ -282,6 +305,17 @@ def test_the_segmenter_needs_masks(segmenter, ready, tmp_path, qtbot):
     assert not segmenter.job.button.isEnabled()
     segmenter.source.setCurrentText("true masks")
     ready(segmenter)
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_an_empty_field_of_masks_says_which_are_taken(viewer, add_panel, folder, later):
+    state = state_of(viewer)
+    panel = None if later else add_panel(TrainSegmenterPanel)
+    state.set(patch_set=load_patches(folder, masks=folder / "masks"))
+    panel = panel or add_panel(TrainSegmenterPanel)
+    assert panel.masks.line.placeholderText() == "Masks of the data set"
+    state.set(patch_set=load_patches(folder))
+    assert panel.masks.line.placeholderText() == "Folder of masks"
 
 
 def test_it_learns_from_true_masks_and_shows_held_out_patches(

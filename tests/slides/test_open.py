@@ -14,6 +14,7 @@ from PIL import Image
 from napari_wsss.errors import MissingResolutionError, SlideError
 from napari_wsss.slides import Slide, open_slide
 from napari_wsss.slides.fingerprint import file_fingerprint
+from napari_wsss.slides.opening import SLIDE_SUFFIXES
 from napari_wsss.slides.readers.openslide import OpenSlideReader
 
 
@@ -355,3 +356,18 @@ def test_openslide_reader_on_a_real_slide(real):
     with pytest.raises(SlideError, match="closed"):
         slide.read_region(0, 0, 0, 8, 8)
     assert again.read_region(0, 0, 0, 8, 8).shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("suffix", [".btf", ".qptiff", ".SVS"])
+def test_tiffs_of_other_names(tmp_path, picture, suffix):
+    path = tmp_path / f"a{suffix}"
+    tifffile.imwrite(path, picture(80, 90), photometric="rgb", tile=(32, 32))
+    assert path.suffix.lower() in SLIDE_SUFFIXES
+    assert open_slide(path).shape == (80, 90)
+
+
+def test_what_openslide_cannot_read_is_not_called_damaged(tmp_path):
+    path = tmp_path / "a.zvi"
+    path.write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
+    with pytest.raises(SlideError, match="no format that is known"):
+        open_slide(path)

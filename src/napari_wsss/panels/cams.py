@@ -15,7 +15,7 @@ from napari_wsss.panels.cams_depth import MapBox, method_problem
 from napari_wsss.panels.cams_explaining import ExplainingBox
 from napari_wsss.panels.cams_grid import CellGrid
 from napari_wsss.panels.cams_header import HeaderReader
-from napari_wsss.panels.cams_masks import MasksBox
+from napari_wsss.panels.cams_masks import MasksBox, same_patches
 from napari_wsss.panels.cams_region import RegionTool
 from napari_wsss.panels.cams_slide import SlideBox, raw
 from napari_wsss.panels.cams_whole import WholeSlideBox
@@ -101,7 +101,7 @@ class CamPanel(Panel):
         self.whole.folder.changed.connect(self._refresh)
         self.whole.work.requested.connect(self._map_slide)
         self.masks.settings_changed.connect(self._settings_changed)
-        self.masks.made.connect(lambda folder: self.state.set(pseudo_masks=folder))
+        self.masks.made.connect(lambda to, of: self.state.set(pseudo_masks=to, masked=of))
         self.grid.closed.connect(self._refresh)
 
     # -- what there is to work with -------------------------------------------------------
@@ -186,7 +186,8 @@ class CamPanel(Panel):
             )
         layer = self.slides.layer
         self.region.button.setEnabled(layer is not None and self.slides.problem() is None)
-        if self.state.pseudo_masks is not None:
+        made = self.state.pseudo_masks is not None and same_patches(self.state.masked, patches)
+        if made and problem_of_masks is None:
             self.say("Pseudo masks are there. Next: Train segmenter.")
         elif problem is None and not self.grid.showing:
             self.say("See where the classifier finds each class, then make the pseudo masks.")
@@ -197,6 +198,8 @@ class CamPanel(Panel):
 
     def _kind_chosen(self, _: int = 0) -> None:
         kind = self.kind.currentIndex()
+        if kind != _REGION:
+            self.region.stop()
         self.patches.setVisible(kind == _PATCH)
         self.slides.setVisible(kind != _PATCH)
         self.region.setVisible(kind == _REGION)
@@ -322,6 +325,7 @@ class CamPanel(Panel):
     def on_shown(self) -> None:
         """Show again what was shown when the user went to another panel."""
         helper.start()  # which loads torch meanwhile
+        self.region.come_back()
         if self._was_showing and not self.grid.showing:
             if self.kind.currentIndex() == _SLIDE:
                 self.whole.show_again()
@@ -333,6 +337,7 @@ class CamPanel(Panel):
         """Put the user's layout back."""
         self._was_showing = self.grid.showing or self.look.runner.running
         self.grid.close()
+        self.region.leave()
 
     def on_close(self) -> None:
         """Stop what runs, and let go of the viewer."""

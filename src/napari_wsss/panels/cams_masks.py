@@ -21,7 +21,7 @@ from napari_wsss.settings import PseudoMaskSettings
 if TYPE_CHECKING:
     from napari_wsss.patches import PatchSet
 
-__all__ = ["MasksBox"]
+__all__ = ["MasksBox", "same_patches"]
 
 
 class MasksBox(QWidget):
@@ -30,18 +30,19 @@ class MasksBox(QWidget):
     Attributes
     ----------
     made
-        Signal with the folder of finished pseudo masks.
+        Signal with the folder of finished pseudo masks, and the data set they are of.
     settings_changed
         Signal: how maps are made was changed.
     """
 
-    made = Signal(object)
+    made = Signal(object, object)
     settings_changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self._patches: PatchSet | None = None
+        self._making: PatchSet | None = None
         self._classifier: Path | None = None
         self._threshold: Callable[[], float] = lambda: 0.0
         self._suggested: Path | None = None
@@ -132,12 +133,13 @@ class MasksBox(QWidget):
             return
         how = How(classifier, self.settings(), preferences().device)
         self._clear_quality()
+        self._making = patches
         self.work.run("Pseudo masks", lambda cancel: masks_job(how, patches, out, cancel))
 
     def _made(self, folder: Path) -> None:
         self.work.say(f"Finished: {folder.name}. Next: train a segmenter from these pseudo masks.")
         self._update()
-        self.made.emit(folder)
+        self.made.emit(folder, self._making)
 
     # -- measuring --------------------------------------------------------------------
 
@@ -182,3 +184,16 @@ def _suggestion(patches: PatchSet, folder: Path | None) -> Path:
     """Return a folder in the user's, or beside the data set."""
     name = f"{patches.root.name}-pseudo-masks"
     return (folder or patches.root.parent) / name
+
+
+def same_patches(one: PatchSet | None, other: PatchSet | None) -> bool:
+    """Whether masks of one set are those of the other: the same patches with the same labels.
+
+    A set is another object as soon as its colours or splits are edited.
+    """
+    if one is None or other is None:
+        return False
+    return one is other or (
+        (one.root, one.names, one.classes.names) == (other.root, other.names, other.classes.names)
+        and bool((one.labels == other.labels).all())
+    )

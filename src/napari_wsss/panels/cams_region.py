@@ -45,6 +45,8 @@ class RegionTool(QWidget):
         super().__init__(parent)
         self._viewer = viewer
         self._frame: Image | None = None
+        self._before: tuple[Layer, ...] = ()  # what was selected before the frame came
+        self._away = False
         self._world: NDArray[np.float64] | None = None
         self._slide: Layer | None = None
         self.button = QPushButton("Draw a region")
@@ -79,15 +81,37 @@ class RegionTool(QWidget):
         self._slide = None
         self.button.setChecked(False)
         self.button.setText("Draw a region")
-        self._viewer.scene.camera.mouse_pan = True
+        active = self._viewer.layers.selection.active
+        # As napari has it: a layer that is painted on keeps the mouse for itself.
+        self._viewer.scene.camera.mouse_pan = active is None or active.mouse_pan
         self._viewer.mouse_drag_callbacks.remove(self._drag)
+
+    def leave(self) -> None:
+        """Stop drawing and take the frame out of the viewer, until `come_back`."""
+        self.stop()
+        layers = self._viewer.layers
+        self._away = self._frame is not None and self._frame in layers
+        if self._frame is None or not self._away:
+            return
+        selected = layers.selection == {self._frame}
+        layers.remove(self._frame)
+        if selected:  # by its coming, not by the user
+            layers.selection = {layer for layer in self._before if layer in layers}
+
+    def come_back(self) -> None:
+        """Show the frame again that `leave` took away; what is selected stays selected."""
+        if self._away and self._frame is not None:
+            selected = set(self._viewer.layers.selection)
+            self._viewer.add_layer(self._frame)
+            self._viewer.layers.selection = selected
+        self._away = False
 
     def corners(self, slide: Layer) -> NDArray[np.float64] | None:
         """Return (2, 2): upper left and lower right corner in pixels of the slide's level 0.
 
         None if there is no rectangle, or its frame was deleted.
         """
-        if self._world is None or self._frame not in self._viewer.layers:
+        if self._world is None or not (self._away or self._frame in self._viewer.layers):
             return None
         points = np.array([slide.world_to_data(p)[-2:] for p in self._world], float)
         return np.stack([points.min(0), points.max(0)])
@@ -120,7 +144,10 @@ class RegionTool(QWidget):
         pixel = np.maximum(high - low, 1e-6) / _SIDE
         if self._frame is None or self._frame not in self._viewer.layers:
             self._frame = _frame(slide)
+            self._before = tuple(self._viewer.layers.selection)
             self._viewer.add_layer(self._frame)
+            # The frame is selected now, and napari moves the picture again.
+            self._viewer.scene.camera.mouse_pan = False
         self._frame.scale = pixel
         self._frame.translate = low + pixel / 2
 

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QWidget
 from napari_wsss.panels.cams_grid import CellGrid
 from napari_wsss.panels.support.choosers import LayerChooser
 from napari_wsss.panels.support.layer_slide import (
+    is_picture,
     layer_mpp,
     may_be_slide,
     slide_of,
@@ -50,7 +51,7 @@ class SlideBox(QWidget):
         super().__init__(parent)
         self._grid = grid
         self._info: ModelInfo | None = None
-        self.chooser = LayerChooser(viewer, self._offered)
+        self.chooser = LayerChooser(viewer, self._offered, otherwise=self._explained)
         self.slide_mpp, self.model_mpp = _mpp_field(), _mpp_field()
         self._form = QFormLayout(self)
         self._form.setContentsMargins(0, 0, 0, 0)
@@ -105,7 +106,14 @@ class SlideBox(QWidget):
         self.changed.emit()
 
     def _offered(self, layer: Layer) -> bool:
-        return may_be_slide(layer) and not any(raw(layer) is own for own in self._grid.layers)
+        return may_be_slide(layer) and self._is_users(layer)
+
+    def _explained(self, layer: Layer) -> bool:
+        """Whether a layer is offered without a slide, to say why it is none."""
+        return is_picture(layer) and self._is_users(layer)
+
+    def _is_users(self, layer: Layer) -> bool:
+        return not any(raw(layer) is own for own in self._grid.layers)
 
 
 def raw(layer: Layer | None) -> Image | None:

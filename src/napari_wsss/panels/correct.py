@@ -333,6 +333,11 @@ class CorrectPanel(Panel):
         if event is None or not self.tools.press(event):
             super().keyPressEvent(event)
 
+    def on_hidden(self) -> None:
+        """Give up drawing a region: the next drag is for another panel."""
+        self._picker.stop()
+        self._refresh()
+
     def on_close(self) -> None:
         """Keep paint that is not written back, and put the layers of this panel away."""
         self.viewer.layers.events.removed.disconnect(self._layer_removed)

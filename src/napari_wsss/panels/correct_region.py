@@ -12,7 +12,7 @@ from napari_wsss.panels.support.later import soon
 
 if TYPE_CHECKING:
     import napari
-    from napari.layers import Labels
+    from napari.layers import Labels, Layer
     from numpy.typing import NDArray
 
 __all__ = ["RegionPicker", "viewed_region"]
@@ -44,6 +44,12 @@ class RegionPicker(QObject):
         self._viewer = viewer
         self._shapes: Shapes | None = None
         self._result: Labels | None = None
+        self._before: tuple[Layer, ...] = ()
+
+    @property
+    def drawing(self) -> bool:
+        """Whether the next drag on the canvas draws."""
+        return self._shapes is not None
 
     def start(self, result: Labels) -> None:
         """Begin; an earlier beginning is given up."""
@@ -60,18 +66,24 @@ class RegionPicker(QObject):
             edge_color="#0072b2",
             edge_width=max(1.0, max(result.level_shapes[0]) / 400),
         )
+        self._before = tuple(self._viewer.layers.selection)
         self._viewer.add_layer(shapes)
         self._viewer.layers.selection.active = shapes
         shapes.mode = "add_rectangle"
         shapes.events.data.connect(self._edited)
 
     def stop(self) -> None:
-        """Give up drawing."""
+        """Give up drawing, and select what was selected before."""
         shapes, self._shapes = self._shapes, None
-        if shapes is not None:
-            shapes.events.data.disconnect(self._edited)
-            if shapes in self._viewer.layers:
-                self._viewer.layers.remove(shapes)
+        if shapes is None:
+            return
+        shapes.events.data.disconnect(self._edited)
+        layers = self._viewer.layers
+        if shapes in layers:
+            selected = shapes in layers.selection
+            layers.remove(shapes)
+            if selected:
+                layers.selection = {layer for layer in self._before if layer in layers}
 
     def _edited(self, event: Any) -> None:
         if str(getattr(event.action, "value", event.action)) in ("added", "changed"):

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_wsss.panels.label_keys import CLASS_KEYS, key_name
+from napari_wsss.panels.label_keys import CLASS_KEYS, MORE_KEY, class_key, key_name
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -36,13 +36,16 @@ _BRUSHES = {"S": 5, "M": 15, "L": 50, "XL": 150}
 class PaintTools(QWidget):
     """Buttons for classes and brushes, for the layer that is painted on.
 
-    Keys work on that layer: those of the label panel for the classes, N for background.
+    Keys work on that layer: those of the label panel for the classes, N for background. As
+    there, the classes after the last key have two, of which the first is the same for all.
     """
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._layer: Labels | None = None
         self._keys: dict[str, int] = {}
+        self._further: dict[str, int] = {}  # after `MORE_KEY`
+        self._awaits_second = False
         self._classes = QButtonGroup(self)
         self._classes.idClicked.connect(self._choose)
         self._grid = QGridLayout()
@@ -73,17 +76,16 @@ class PaintTools(QWidget):
         self.release()
         self._layer = layer
         rows: Sequence[tuple[int, str, str | None, str]] = [
-            *(
-                (i + 1, c.name, c.color, CLASS_KEYS[i] if i < len(CLASS_KEYS) else "")
-                for i, c in enumerate(classes.classes)
-            ),
+            *((i + 1, c.name, c.color, class_key(i)) for i, c in enumerate(classes.classes)),
             (0, "background", None, _BACKGROUND_KEY),
         ]
         for row, (label, name, color, key) in enumerate(rows):
             self._add(row, label, name, color, key)
+            second = key.removeprefix(f"{MORE_KEY} ")
             if key:
-                self._keys[key] = label
-                layer.bind_key(key, self._chooser(label), overwrite=True)
+                (self._keys if second == key else self._further)[second] = label
+        for key in (*self._keys, *([MORE_KEY] if self._further else [])):
+            layer.bind_key(key, self._presser(key), overwrite=True)
         layer.events.selected_label.connect(self._follow)
         layer.events.brush_size.connect(self._follow)
         layer.events.mode.connect(self._follow)
@@ -93,6 +95,8 @@ class PaintTools(QWidget):
         """Let go of the layer, and show no classes."""
         layer, self._layer = self._layer, None
         self._keys.clear()
+        self._further.clear()
+        self._awaits_second = False
         if layer is not None:
             for emitter in ("selected_label", "brush_size", "mode"):
                 getattr(layer.events, emitter).disconnect(self._follow)
@@ -106,33 +110,44 @@ class PaintTools(QWidget):
                 widget.deleteLater()
 
     def press(self, event: QKeyEvent) -> bool:
-        """Choose the class of a key; returns whether it has one."""
-        label = self._keys.get(key_name(event))
+        """Choose the class of a key; returns whether it has one, or is the first of two."""
+        return self._press(key_name(event))
+
+    def _press(self, key: str) -> bool:
+        if key == MORE_KEY and self._further:
+            self._awaits_second = not self._awaits_second
+            return True
+        second, self._awaits_second = self._awaits_second, False
+        if key not in self._keys:
+            return False
+        label = self._further.get(key) if second and key in CLASS_KEYS else self._keys[key]
         if label is not None:
             self._choose(label)
-        return label is not None
+        return True
 
     def _add(self, row: int, label: int, name: str, color: str | None, key: str) -> None:
         sign = QLabel(key)
         sign.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        sign.setFixedWidth(22)
+        sign.setMinimumWidth(22)
         sign.setObjectName("key")
         sign.setStyleSheet("QLabel#key { border: 1px solid palette(mid); border-radius: 3px; }")
         button = QPushButton(swatch(color), name)
         button.setCheckable(True)
         button.setStyleSheet("QPushButton { text-align: left; padding: 3px 6px; }")
         button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        button.setToolTip(f"Paint {name}" + (f" (key {key})" if key else ""))
+        keys = f" (key {key.replace(' ', ', then ')})" if key else ""
+        button.setToolTip(f"Paint {name}{keys}")
         # The keys belong to the viewer, also after a click here.
         button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._classes.addButton(button, label)
         self._grid.addWidget(sign, row, 0)
         self._grid.addWidget(button, row, 1)
 
-    def _chooser(self, label: int) -> Callable[[Any], None]:
-        return lambda _: self._choose(label)
+    def _presser(self, key: str) -> Callable[[Any], object]:
+        return lambda _: self._press(key)
 
     def _choose(self, label: int) -> None:
+        self._awaits_second = False
         if self._layer is not None:
             self._layer.selected_label = label
             if self._layer.mode not in ("paint", "fill", "polygon"):

@@ -10,7 +10,7 @@ from napari_wsss.panels.correct_jobs import add_job
 from napari_wsss.panels.correct_session import raw
 from napari_wsss.panels.support.choosers import LayerChooser, PathField
 from napari_wsss.panels.support.job_view import JobView
-from napari_wsss.panels.support.layer_slide import may_be_slide, slide_problem
+from napari_wsss.panels.support.layer_slide import is_picture, may_be_slide, slide_problem
 
 if TYPE_CHECKING:
     import napari
@@ -40,7 +40,7 @@ class TrainingBox(QWidget):
         self._state = state
         self._session: Session | None = None
         self._painted = False
-        self.slides = LayerChooser(viewer, may_be_slide)
+        self.slides = LayerChooser(viewer, may_be_slide, otherwise=is_picture)
         self.folder = PathField("folder", "Folder of corrections")
         self.work = JobView("Add to training set")
         form = QFormLayout()

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QLabel, QWidget
 
+from napari_wsss.errors import DataError
 from napari_wsss.panels.support.choosers import LayerChooser
 from napari_wsss.panels.support.layer_slide import (
+    is_picture,
     layer_mpp,
     may_be_slide,
     slide_of,
     slide_problem,
+    slide_size,
 )
+from napari_wsss.patches.grid import patch_side
 
 if TYPE_CHECKING:
     import napari
@@ -49,7 +53,7 @@ class SlideForm(QWidget):
 
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.chooser = LayerChooser(viewer, may_be_slide)
+        self.chooser = LayerChooser(viewer, may_be_slide, otherwise=is_picture)
         self.patch_um = _number(_PATCH_UM, 5, 5000, " µm", 1, "Side of a patch on the slide")
         self.patch_mpp = _number(
             _PATCH_MPP, 0.05, 20, " µm/px", 3, "Resolution at which networks see the patches"
@@ -80,7 +84,7 @@ class SlideForm(QWidget):
         problem = slide_problem(self.chooser.layer)
         if problem is None and self._asks_mpp() and not self.slide_mpp.value():
             return "Say how many µm a pixel of this image measures."
-        return problem
+        return problem or self._size_problem()
 
     def slide(self) -> Slide:
         """Return the chosen slide.
@@ -91,8 +95,30 @@ class SlideForm(QWidget):
             If there is a `problem`.
         """
         assert self.chooser.layer is not None
-        mpp = (self.slide_mpp.value() or None) if self._asks_mpp() else None
-        return slide_of(self.chooser.layer, mpp)
+        return slide_of(self.chooser.layer, self._mpp())
+
+    def _size_problem(self) -> str | None:
+        um, mpp = self.patch_um.value(), self.patch_mpp.value()
+        try:
+            patch_side(um, mpp)
+        except DataError as error:
+            return str(error)
+        layer = self.chooser.layer
+        of_slide = None if layer is None else self._mpp() or layer_mpp(layer)
+        if layer is None or of_slide is None:
+            return None
+        height, width = (length * of_slide for length in slide_size(layer))
+        # Within a hundredth, only the grid itself knows: its pixels are those of a level.
+        if um > 1.01 * min(height, width):
+            return (
+                f"{layer.name} measures {width:.0f} x {height:.0f} µm, so no patch of {um:g} µm "
+                "fits. Choose smaller patches."
+            )
+        return None
+
+    def _mpp(self) -> float | None:
+        """Return the µm/px that the user gives; None if the image says it."""
+        return (self.slide_mpp.value() or None) if self._asks_mpp() else None
 
     def _asks_mpp(self) -> bool:
         layer = self.chooser.layer

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["get_reader", "read"]
 
-_FILE_SUFFIXES = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".tif", ".tiff"})
 _ZARR_METADATA = ("zarr.json", ".zattrs")
 
 ReaderFunction = Callable[[Any], list[LayerData]]
@@ -37,7 +36,9 @@ def get_reader(path: str | PathLike[str] | Sequence[str]) -> ReaderFunction | No
     path = Path(path)
     if path.suffix.lower() == ".zarr":
         return read if any((path / name).is_file() for name in _ZARR_METADATA) else None
-    return read if path.suffix.lower() in _FILE_SUFFIXES else None
+    from napari_wsss.slides.opening import SLIDE_SUFFIXES
+
+    return read if path.suffix.lower() in SLIDE_SUFFIXES else None
 
 
 def read(path: str | PathLike[str]) -> list[LayerData]:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsss.errors import SlideError
-from napari_wsss.jobs import CancelToken, Job, Log
+from napari_wsss.jobs import CancelToken, Job
 from napari_wsss.panels.reader import read
+from napari_wsss.panels.support.downloading import download_job
 from napari_wsss.panels.support.helper import apart
 from napari_wsss.panels.support.layers import LayerData, labels_layer
 
@@ -21,7 +22,6 @@ PUBLIC_URL = (
     "https://openslide.cs.cmu.edu/download/openslide-testdata/Aperio/CMU-1-Small-Region.svs"
 )
 PUBLIC_SHA256 = "ed92d5a9f2e86df67640d6f92ce3e231419ce127131697fbbce42ad5e002c8a7"
-_TIMEOUT_S = 20
 
 
 def synthetic_slide_layers() -> list[LayerData]:
@@ -96,19 +96,10 @@ def _draw(cache: Path, *, cancel: CancelToken) -> Job[tuple[Path, Path, PatchSet
 
 
 def _download_job(cache: Path, cancel: CancelToken) -> Job[str]:
-    import pooch
     import requests
 
-    yield Log(f"Downloading {PUBLIC_URL.rpartition('/')[2]}")
-
     try:
-        return pooch.retrieve(
-            PUBLIC_URL,
-            known_hash=f"sha256:{PUBLIC_SHA256}",
-            fname="CMU-1-Small-Region.svs",
-            path=cache,
-            downloader=pooch.HTTPDownloader(timeout=_TIMEOUT_S),
-        )
+        return (yield from download_job(PUBLIC_URL, PUBLIC_SHA256, cache, cancel))
     except requests.RequestException as error:
         raise SlideError(
             f"The slide could not be downloaded from {PUBLIC_URL}: is there a connection to the "
@@ -150,5 +141,6 @@ def _hand_over(patches: PatchSet) -> None:
     state.set(patch_set=patches, folder=state.folder or preferences().work_folder)
     show_info(
         f"{len(patches)} labelled patches of this slide are loaded, too: see the panel "
-        "Data set, or go on to Train classifier (Layers > Segment)."
+        "Data set, or go on to Train classifier "
+        "(Layers > Segment > Segmentation from patch labels)."
     )

@@ -50,9 +50,9 @@ class TrainClassifierPanel(TrainingPanel):
         if name == "folder":
             self.pretraining.suggest(self.state.folder)
 
-    def _data_changed(self) -> None:
-        super()._data_changed()
-        patches = self.state.patch_set
+    def _show_data(self) -> None:
+        super()._show_data()
+        patches = self.patch_set
         self.pretraining.set_patches(patches)
         self.pretraining.suggest(self.state.folder or (patches.root if patches else None))
 

@@ -73,7 +73,7 @@ class TrainSegmenterPanel(TrainingPanel):
             if self.pseudo.path is None:
                 return "Make pseudo masks first in CAMs, or name their folder above."
             return None
-        patches = self.state.patch_set
+        patches = self.patch_set
         if self.masks.path is None and patches is not None and patches.masks is None:
             return "The data set has no masks: name their folder, or learn from pseudo masks."
         return None
@@ -91,14 +91,15 @@ class TrainSegmenterPanel(TrainingPanel):
     def state_changed(self, name: str) -> None:
         """Take pseudo masks that were made in another panel."""
         super().state_changed(name)
-        if name == "patch_set":
-            patches = self.state.patch_set
-            own = patches is not None and patches.masks is not None
-            self.masks.line.setPlaceholderText("Masks of the data set" if own else _FOLDER)
-        elif name == "pseudo_masks":
+        if name == "pseudo_masks":
             self.pseudo.path = self.state.pseudo_masks
         elif name == "corrections":
             self.corrections.path = self.state.corrections
+
+    def _show_data(self) -> None:
+        super()._show_data()
+        own = self.patch_set is not None and self.patch_set.masks is not None
+        self.masks.line.setPlaceholderText("Masks of the data set" if own else _FOLDER)
 
     def _source_changed(self, source: str) -> None:
         self.pseudo.setVisible(source == _PSEUDO)

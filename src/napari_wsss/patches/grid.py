@@ -10,12 +10,30 @@ from numpy.typing import NDArray
 from napari_wsss.errors import DataError
 from napari_wsss.slides import ResampledSlide, Slide, TissueMask
 
-__all__ = ["MIN_TISSUE", "PatchGrid", "PatchReader"]
+__all__ = ["MIN_TISSUE", "PatchGrid", "PatchReader", "patch_side"]
 
 #: A patch is offered for labelling if tissue covers this share of it.
 MIN_TISSUE = 0.25
 #: Sides of a patch that networks and people can work with, in px.
 _SIZES_PX = (8, 8192)
+
+
+def patch_side(patch_um: float, mpp: float) -> int:
+    """Return the side in px of a patch of `patch_um` µm at `mpp` µm/px.
+
+    Raises
+    ------
+    DataError
+        If nobody could work with so few or so many pixels.
+    """
+    low, high = _SIZES_PX
+    side = round(patch_um / mpp)
+    if not low <= side <= high:
+        raise DataError(
+            f"Patches of {patch_um:g} µm at {mpp:g} µm/px have a side of {side} px; "
+            f"{low} to {high} px are possible."
+        )
+    return side
 
 
 @dataclass(frozen=True)
@@ -63,13 +81,7 @@ class PatchGrid:
         MissingResolutionError
             If the µm/px of the slide are unknown.
         """
-        low, high = _SIZES_PX
-        size = round(patch_um / mpp)
-        if not low <= size <= high:
-            raise DataError(
-                f"Patches of {patch_um:g} µm at {mpp:g} µm/px have a side of {size} px; "
-                f"{low} to {high} px are possible."
-            )
+        size = patch_side(patch_um, mpp)
         grid = ResampledSlide(slide, mpp)
         rows, columns = (length // size for length in grid.shape)
         if not rows or not columns:

@@ -11,16 +11,21 @@ from napari_wsss.slides.readers.base import Reader
 from napari_wsss.slides.resolution import validated_mpp
 from napari_wsss.slides.slide import Slide
 
-__all__ = ["open_slide"]
+__all__ = ["SLIDE_SUFFIXES", "open_slide"]
 
 _SUPPORTED = (
-    "SVS, NDPI, MRXS, SCN, BIF, VMS and other formats of scanners (through OpenSlide), TIFF, "
-    "OME-TIFF, OME-Zarr, PNG, JPEG and BMP"
+    "SVS, NDPI, MRXS, SCN, BIF, VMS, CZI, DICOM and other formats of scanners (through "
+    "OpenSlide), TIFF, OME-TIFF, OME-Zarr, PNG, JPEG and BMP"
 )
 _IMAGES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM")
 #: Formats whose entry file is text, looks like an image, or has no magic number of its own.
 _TEXT_SUFFIXES = {".vms", ".vmu"}
-_OPENSLIDE_SUFFIXES = {".mrxs", ".ndpi", ".scn", ".bif", ".dcm", ".zvi", ".czi"}
+_OPENSLIDE_SUFFIXES = {".mrxs", ".ndpi", ".scn", ".bif", ".dcm", ".czi"}
+#: What files of slides are called, in lower case. Not plain images, though they are opened, too,
+#: and not folders. The manifest says the same to napari.
+SLIDE_SUFFIXES = frozenset(
+    {".svs", ".svslide", ".tif", ".tiff", ".btf", ".qptiff"} | _OPENSLIDE_SUFFIXES | _TEXT_SUFFIXES
+)
 _SUFFIXES = (".ome.zarr", ".ome.tiff", ".ome.tif", ".ome.btf")
 
 

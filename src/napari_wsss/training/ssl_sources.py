@@ -14,19 +14,14 @@ from napari_wsss.errors import DataError
 from napari_wsss.patches import PatchSet, load_patches
 from napari_wsss.patches.images import IMAGE_SUFFIXES, read_rgb
 from napari_wsss.slides import Slide, open_slide
+from napari_wsss.slides.opening import SLIDE_SUFFIXES
 
 __all__ = ["Source", "TileSource", "find_sources"]
 
 TileSource = Slide | PatchSet | str | os.PathLike[str]
 
 #: Files of a folder that are opened as slides; other images are decoded whole.
-_SLIDE_SUFFIXES = frozenset(
-    f".{kind}"
-    for kind in (
-        *("svs", "ndpi", "mrxs", "scn", "bif", "vms", "vmu", "dcm", "zvi", "czi"),
-        *("tif", "tiff", "btf", "zarr"),
-    )
-)
+_SLIDE_SUFFIXES = SLIDE_SUFFIXES | {".zarr"}
 _TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,9 +40,12 @@ def test_it_says_what_is_missing_and_disables_what_cannot_work(
     qtbot.waitUntil(lambda: "Load a data set" in panel.look.message.text(), timeout=WAIT)
     assert state_of(viewer).classifier == model
     choose(panel, 1)
-    assert "Open a slide first" in panel.look.message.text()
+    assert "first is not an RGB image" in panel.look.message.text()
+    assert not panel.region.button.isEnabled()
     choose(panel, 2)
     assert not panel.whole.work.button.isEnabled()
+    assert "first is not an RGB image" in panel.whole.work.message.text()
+    viewer.layers.clear()
     assert "Open a slide first" in panel.whole.work.message.text()
 
 
@@ -67,7 +71,9 @@ def test_models_that_do_not_fit_are_told(
 def test_layers_that_are_no_slide_are_told(viewer, ready, choose):
     choose(ready, 1)
     viewer.add_image(np.zeros((64, 64)), name="grey")
-    assert ready.slides.layer is None
+    ready.slides.chooser.layer = viewer.layers["grey"]
+    assert "grey is not an RGB image" in ready.look.message.text()
+    assert not ready.region.button.isEnabled()
     viewer.add_image(np.zeros((20, 20, 3), np.uint8), rgb=True, name="small")
     assert "too small" in ready.look.message.text()
     plain = viewer.add_image(np.zeros((64, 64, 3), np.uint8), rgb=True, name="plain")
@@ -418,6 +424,21 @@ def test_pseudo_masks_are_made_as_on_the_command_line(
     rows = pseudo_mask_quality(alone, patches)["depths"]
     for d, row in enumerate(rows):
         assert ready.masks.table.item(d, 1).text() == f"{row['miou_multi_label']:.3f}"
+
+
+def test_only_pseudo_masks_of_the_chosen_set_lead_on(viewer, ready, patches, tmp_path):
+    state = state_of(viewer)
+    state.set(pseudo_masks=tmp_path / "of another set", masked=patches.subset([0, 1]))
+    assert "Train segmenter" not in ready._guide.text()
+    state.set(pseudo_masks=tmp_path / "masks", masked=patches)
+    assert "Next: Train segmenter" in ready._guide.text()
+    state.set(patch_set=replace(patches, split=("train", "train", "val", "val")))
+    assert "Next: Train segmenter" in ready._guide.text(), "edited, but the same patches"
+    state.set(patch_set=patches.subset([1, 2, 3]))
+    assert "Train segmenter" not in ready._guide.text()
+    state.set(patch_set=patches)
+    ready.classifier.path = None
+    assert "Choose a classifier" in ready._guide.text()
 
 
 def test_pseudo_masks_that_exist_are_not_replaced(ready, qtbot):

@@ -83,3 +83,50 @@ def test_a_region_that_is_too_small_is_told(viewer, slide, ready, qtbot, draw):
     draw(ready, slide, 20, 20, 30, 30)
     qtbot.waitUntil(lambda: "5 x 5 px" in ready.look.error.text(), timeout=WAIT)
     assert slide.visible
+
+
+def test_leaving_the_panel_ends_the_drawing(viewer, slide, ready, choose):
+    callbacks = list(viewer.mouse_drag_callbacks)
+    choose(ready, 1)
+    ready.region.button.click()
+    ready.hide()
+    assert viewer.mouse_drag_callbacks == callbacks
+    assert viewer.scene.camera.mouse_pan
+    ready.show()
+    assert not ready.region.drawing
+    ready.region.button.click()
+    assert ready.region.drawing
+    choose(ready, 0)  # the button that ends it is hidden now
+    assert viewer.mouse_drag_callbacks == callbacks
+    assert viewer.scene.camera.mouse_pan
+
+
+def test_leaving_the_panel_takes_the_frame_along_and_coming_back_brings_it(
+    viewer, slide, ready, qtbot, draw, names_in
+):
+    viewer.layers.selection = {slide}
+    draw(ready, slide, 31.5, 63.5, 191.5, 223.5)
+    drawn = ready.region.corners(slide)
+    qtbot.waitUntil(lambda: ready.grid.showing, timeout=WAIT)
+    ready.hide()
+    assert names_in(viewer) == ["slide"]
+    assert viewer.layers.selection == {slide}
+    ready.show()
+    qtbot.waitUntil(lambda: ready.grid.showing, timeout=WAIT)
+    np.testing.assert_array_equal(ready.region.corners(slide), drawn)
+    viewer.canvas.grid.enabled = False
+    assert sorted(names_in(viewer)) == ["region for class maps", "slide"]
+    viewer.layers.remove("region for class maps")  # by the user, for good
+    ready.hide()
+    ready.show()
+    assert names_in(viewer) == ["slide"]
+    assert ready.region.corners(slide) is None
+
+
+def test_moving_goes_on_as_it_was_before_the_drawing(viewer, slide, ready, draw):
+    paint = viewer.add_labels(np.zeros((8, 8), np.uint8), units=("µm", "µm"))
+    paint.mode = "paint"
+    assert not viewer.scene.camera.mouse_pan
+    ready.region.draw(slide)
+    ready.region.stop()
+    assert not viewer.scene.camera.mouse_pan

@@ -11,7 +11,7 @@ pytest.importorskip("napari")
 from napari.components import ViewerModel
 
 from napari_wsss.panels.support.choosers import LayerChooser, PathField
-from napari_wsss.panels.support.layer_slide import may_be_slide
+from napari_wsss.panels.support.layer_slide import is_picture, may_be_slide, slide_problem
 
 RGB = np.zeros((40, 50, 3), np.uint8)
 
@@ -47,6 +47,20 @@ def test_it_offers_what_fits_and_follows_the_viewer(model, chooser):
     assert "renamed" in items(chooser)
     model.layers.remove(first)
     assert chooser.layer is second
+
+
+def test_without_a_slide_it_offers_what_a_panel_can_say_something_about(model, qtbot):
+    chooser = LayerChooser(model, may_be_slide, otherwise=is_picture)
+    qtbot.addWidget(chooser)
+    model.add_labels(RGB[..., 0], name="labels")
+    assert items(chooser) == []
+    model.add_image(RGB[..., 0], name="grey")
+    assert items(chooser) == ["grey"]
+    assert "grey is not an RGB image" in slide_problem(chooser.layer)
+    model.add_image(RGB, name="slide", rgb=True)
+    assert items(chooser) == ["slide"]
+    model.layers.remove("slide")
+    assert items(chooser) == ["grey"]
 
 
 def test_only_a_change_is_announced(model, chooser):

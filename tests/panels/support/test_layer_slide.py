@@ -81,6 +81,9 @@ def test_what_cannot_be_a_slide_says_why(model):
         "8-bit RGB": model.add_image(RGB.astype(np.uint16), rgb=True),
         "too small": model.add_image(RGB[:8, :9], rgb=True),
         "rotated or sheared": model.add_image(RGB, rgb=True, affine=turned),
+        r"scaled by its affine transform \(2 x 2\)": model.add_image(
+            RGB, rgb=True, affine=np.diag([2.0, 2.0, 1.0])
+        ),
         "rotated": model.add_image(RGB, rgb=True, rotate=30),
         "not square": model.add_image(RGB, rgb=True, scale=(1, 2)),
     }

@@ -8,8 +8,11 @@ import pytest
 
 pytest.importorskip("napari")
 
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QDockWidget, QLabel, QScrollArea, QTabBar
 
+from napari_wsss.panels.support.choosers import PathField
 from napari_wsss.panels.support.panel import Panel
 
 
@@ -134,3 +137,32 @@ def test_the_guide_and_sections(add_panel, qtbot):
     assert panel._guide.text() == "Open a slide first."
     assert not label.isVisible()
     assert panel.findChild(QScrollArea) is not None
+
+
+def drop(widget, path):
+    """Drop a file on a widget, as Qt does; returns whether it was taken."""
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path))])
+    how = Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    entering = QDragEnterEvent(QPoint(5, 5), *how)
+    entering.ignore()
+    widget.dragEnterEvent(entering)
+    if entering.isAccepted():
+        widget.dropEvent(QDropEvent(QPointF(5, 5), *how))
+    return entering.isAccepted()
+
+
+def test_a_panel_with_a_path_takes_what_is_dropped_anywhere_on_it(add_panel, tmp_path):
+    class Taking(panel_class("A", 1)):
+        def __init__(self, viewer):
+            super().__init__(viewer)
+            self.path = PathField("folder", "Folder")
+            self.body.addWidget(self.path)
+
+    taking = add_panel(Taking)
+    assert taking.acceptDrops()
+    assert drop(taking, tmp_path)
+    assert taking.path.path == tmp_path
+    other = add_panel(panel_class("B", 2))
+    assert not other.acceptDrops(), "napari opens it as a layer"
+    assert not drop(other, tmp_path)

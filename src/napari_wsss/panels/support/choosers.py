@@ -29,6 +29,9 @@ class LayerChooser(QComboBox):
         Whose layers are offered, the topmost first.
     accepts
         Says whether a layer is offered.
+    otherwise
+        Says which ones are offered if there is no such layer, so that the panel can tell what is
+        wrong with them; by default none.
 
     Attributes
     ----------
@@ -43,9 +46,11 @@ class LayerChooser(QComboBox):
         viewer: napari.viewer.Viewer,
         accepts: Callable[[Layer], bool],
         parent: QWidget | None = None,
+        *,
+        otherwise: Callable[[Layer], bool] | None = None,
     ) -> None:
         super().__init__(parent)
-        self._viewer, self._accepts = viewer, accepts
+        self._viewer, self._accepts, self._otherwise = viewer, accepts, otherwise
         self._layers: list[Layer] = []
         self._last: Layer | None = None
         self.setMinimumContentsLength(12)
@@ -70,7 +75,10 @@ class LayerChooser(QComboBox):
         """Read the layers anew, keeping the choice; called whenever the layer list changes."""
         kept = self._last
         self.blockSignals(True)
-        self._layers = [layer for layer in reversed(self._viewer.layers) if self._accepts(layer)]
+        layers = list(reversed(self._viewer.layers))
+        self._layers = [layer for layer in layers if self._accepts(layer)]
+        if self._otherwise is not None and not self._layers:
+            self._layers = [layer for layer in layers if self._otherwise(layer)]
         self.clear()
         self.addItems([layer.name for layer in self._layers])
         if kept in self._layers:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from napari_wsss.slides import Slide
 
-__all__ = ["layer_mpp", "may_be_slide", "slide_of", "slide_problem"]
+__all__ = ["is_picture", "layer_mpp", "may_be_slide", "slide_of", "slide_problem", "slide_size"]
 
 #: Smaller images hold no patch of any model.
 _SMALLEST_PX = 32
@@ -23,7 +23,12 @@ _MICROMETRES = {"micrometer": 1.0, "millimeter": 1e3, "nanometer": 1e-3, "meter"
 
 def may_be_slide(layer: Layer) -> bool:
     """Whether a layer is offered where a slide is chosen: any RGB image."""
-    return type(layer).__name__ == "Image" and bool(getattr(layer, "rgb", False))
+    return is_picture(layer) and bool(getattr(layer, "rgb", False))
+
+
+def is_picture(layer: Layer) -> bool:
+    """Whether a layer is an image, RGB or not: what a user may take for a slide."""
+    return type(layer).__name__ == "Image"
 
 
 def slide_problem(layer: Layer | None) -> str | None:
@@ -32,9 +37,12 @@ def slide_problem(layer: Layer | None) -> str | None:
     A missing µm/px is no such reason: it can be given.
     """
     if layer is None:
-        return "Open a slide first: drop its file into the viewer."
+        return "Open a slide first, an RGB image: drop its file into the viewer."
     if not may_be_slide(layer):
-        return f"{layer.name} is not an RGB image. Choose the layer of a slide."
+        return (
+            f"{layer.name} is not an RGB image, which a slide must be. Open a slide: drop its "
+            "file into the viewer."
+        )
     shape = _levels(layer)[0].shape
     if len(shape) != 3:
         extra = " x ".join(str(n) for n in shape[:-3])
@@ -49,8 +57,14 @@ def slide_problem(layer: Layer | None) -> str | None:
     scale = np.asarray(layer.scale, float)
     linear = np.asarray(layer.affine.linear_matrix, float)
     turned = np.any(layer.rotate != np.eye(2)) or np.any(layer.shear)
-    if turned or not np.allclose(linear, np.eye(2)):
+    factors = np.diag(linear)
+    if turned or not np.allclose(linear, np.diag(factors)):
         return f"{layer.name} is rotated or sheared. Reset its transform to use it."
+    if not np.allclose(factors, 1):
+        return (
+            f"{layer.name} is scaled by its affine transform ({factors[0]:g} x {factors[1]:g}). "
+            "Reset that, and give the size of its pixels as the layer's scale."
+        )
     if (scale <= 0).any() or not np.isclose(scale[0], scale[1], rtol=0.01):
         return f"{layer.name} has pixels that are not square ({scale[0]:g} x {scale[1]:g})."
     return None
@@ -62,6 +76,12 @@ def layer_mpp(layer: Layer) -> float | None:
     if unit not in _MICROMETRES:
         return None
     return float(layer.scale[-1]) * _MICROMETRES[unit]
+
+
+def slide_size(layer: Layer) -> tuple[int, int]:
+    """Return height and width in px of a layer for which `slide_problem` is None."""
+    height, width = _levels(layer)[0].shape[:2]
+    return int(height), int(width)
 
 
 def slide_of(layer: Layer, mpp: float | None = None) -> Slide:

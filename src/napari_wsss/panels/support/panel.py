@@ -6,7 +6,14 @@ import itertools
 from typing import TYPE_CHECKING, ClassVar
 
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
-from qtpy.QtGui import QCloseEvent, QHideEvent, QResizeEvent, QShowEvent
+from qtpy.QtGui import (
+    QCloseEvent,
+    QDragEnterEvent,
+    QDropEvent,
+    QHideEvent,
+    QResizeEvent,
+    QShowEvent,
+)
 from qtpy.QtWidgets import (
     QDockWidget,
     QFrame,
@@ -19,6 +26,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_wsss.panels.support.choosers import PathField
 from napari_wsss.panels.support.fold import folding
 from napari_wsss.panels.support.later import soon
 from napari_wsss.panels.support.opengl_context import guard_removals
@@ -51,6 +59,11 @@ class Panel(QWidget):
         The viewer, and what its panels hand to each other.
     body
         Layout for the panel's widgets.
+
+    Notes
+    -----
+    A panel with a `PathField` called ``path`` takes what is dropped anywhere on it for that field;
+    what is dropped on the others goes to napari.
     """
 
     title: ClassVar[str]
@@ -117,12 +130,25 @@ class Panel(QWidget):
         if event is not None and not event.spontaneous():
             self._join_window()
             self._set_front(True)
+            self.setAcceptDrops(self._drop_field() is not None)
 
     def hideEvent(self, event: QHideEvent | None) -> None:
         """Leave the front."""
         super().hideEvent(event)
         if event is not None and not event.spontaneous():
             self._set_front(False)
+
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
+        """Take what the panel's field takes."""
+        field = self._drop_field()
+        if field is not None:
+            field.dragEnterEvent(event)
+
+    def dropEvent(self, event: QDropEvent | None) -> None:
+        """Let the panel's field have it."""
+        field = self._drop_field()
+        if field is not None:
+            field.dropEvent(event)
 
     def closeEvent(self, event: QCloseEvent | None) -> None:
         """Go."""
@@ -138,6 +164,10 @@ class Panel(QWidget):
         if hidden and watched is self._window() and not event.spontaneous():  # type: ignore[union-attr]
             self.close_panel()
         return super().eventFilter(watched, event)
+
+    def _drop_field(self) -> PathField | None:
+        field = getattr(self, "path", None)
+        return field if isinstance(field, PathField) else None
 
     def _set_front(self, front: bool) -> None:
         if front != self._front and not self._closed:

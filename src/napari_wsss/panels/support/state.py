@@ -25,6 +25,8 @@ class WorkState:
         Checkpoint files, trained or chosen last.
     pseudo_masks
         Folder of the pseudo masks that were made or chosen last.
+    masked
+        The data set that those were made of.
     corrections
         Folder of corrected patches with true masks, added to last.
     result
@@ -37,13 +39,15 @@ class WorkState:
 
     changed = Signal(str)
     _FIELDS: ClassVar = (
-        "patch_set", "classifier", "pseudo_masks", "corrections", "segmenter", "result", "folder",
+        "patch_set", "classifier", "pseudo_masks", "masked", "corrections", "segmenter", "result",
+        "folder",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.patch_set: PatchSet | None = None
         self.classifier: Path | None = None
         self.pseudo_masks: Path | None = None
+        self.masked: PatchSet | None = None
         self.corrections: Path | None = None
         self.segmenter: Path | None = None
         self.result: Path | None = None

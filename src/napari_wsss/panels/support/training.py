@@ -158,17 +158,26 @@ class TrainingPanel(Panel):
 
     # -- what is trained on -----------------------------------------------------------
 
-    def _data_changed(self) -> None:
+    @property
+    def patch_set(self) -> PatchSet | None:
+        """The set that the field names; None if it is empty, or names one that is not loaded."""
         patches = self.state.patch_set
-        if patches is not None:
-            self.data.path = patches.root
+        return patches if patches is not None and self.data.path == patches.root else None
+
+    def _data_changed(self) -> None:
+        if self.state.patch_set is not None:
+            self.data.path = self.state.patch_set.root
+        self._show_data()
+
+    def _show_data(self) -> None:
+        patches = self.patch_set
         _show(self.data_text, "" if patches is None else _described(patches))
         self._suggest_out()
         self.inputs_changed()
 
     def _suggest_out(self) -> None:
         """Name a file, unless the user did, or a run writes to the one that is named."""
-        patches = self.state.patch_set
+        patches = self.patch_set
         folder = self.state.folder or (patches.root if patches is not None else None)
         free = self.out.path in (None, self._suggested) and not self.job.runner.running
         if folder is not None and free:
@@ -176,26 +185,29 @@ class TrainingPanel(Panel):
             self.out.path = self._suggested
 
     def _data_chosen(self, path: Path | None) -> None:
-        patches = self.state.patch_set
-        if path is None or (patches is not None and path == patches.root):
-            return
-        if self._loader.running:
-            return  # its end comes back here
-        self.job.clear()
-        self._loading = path
-        self._loader.start("Load patches", lambda _: load_job(path), lane="load")
+        if not self.job.runner.running:
+            self.job.clear()
+        if path is not None and self.patch_set is None and not self._loader.running:
+            self._loading = path
+            self._loader.start("Load patches", lambda _: load_job(path), lane="load")
+        # The other panels keep their set: it may have colours and splits that are in no file.
+        self._show_data()
 
     def _loaded(self, patches: PatchSet) -> None:
         if self.data.path == self._loading:
             self.state.set(patch_set=patches)
 
     def _load_ended(self) -> None:
+        if self._closed:
+            return
         if self.data.path != self._loading:
             self._data_chosen(self.data.path)
+        else:
+            self._refresh()
 
     def _look_maker(self) -> Callable[[CancelToken], Job[Look]] | None:
         """Return what looks at the inputs as they are now; None if they are not complete."""
-        patches, out = self.state.patch_set, self.out.path
+        patches, out = self.patch_set, self.out.path
         if patches is None or self.missing() is not None or self.job.runner.running:
             return None
         try:
@@ -214,7 +226,11 @@ class TrainingPanel(Panel):
         look: Look | None = self._looker.look
         run = None if look is None else look.run
         self.job.set_ready(self._missing())
-        if self.state.patch_set is None:
+        if self.patch_set is None:
+            for label in (self.notes, self.earlier):
+                _show(label, "")
+            self.run_view.clear()
+            self.job.set_start("Train")
             self.say(self.purpose)
         if look is None:
             return  # in a moment; until then what was shown stays
@@ -229,7 +245,9 @@ class TrainingPanel(Panel):
         self.say(self.next_step if trained else self.purpose)
 
     def _missing(self) -> str | None:
-        if self.state.patch_set is None:
+        if self._loader.running:
+            return "Loading the patches …"
+        if self.patch_set is None:
             return (
                 "Choose labelled patches first: open a set in Data set, mark some in Label "
                 "patches, or name their folder above."
@@ -274,7 +292,7 @@ class TrainingPanel(Panel):
 
     def start(self) -> None:
         """Train, after asking about what would be replaced."""
-        patches, out, look = self.state.patch_set, self.out.path, self._looker.look
+        patches, out, look = self.patch_set, self.out.path, self._looker.look
         if patches is None or out is None or look is None or look.errors:
             return
         settings, run = self.settings(), look.run
@@ -335,7 +353,7 @@ class TrainingPanel(Panel):
                 _show(self.notes, f"{said}\n• {event.message}".strip())
 
     def _show_earlier(self, run: EarlierRun | None) -> None:
-        patches = self.state.patch_set
+        patches = self.patch_set
         if run is None or patches is None:
             self.run_view.clear()
             return
