@@ -282,6 +282,16 @@ def test_a_model_without_resolution_is_asked_for_it(panel, slide, tmp_path, qtbo
     assert panel.job.error.text() == ""
 
 
+def test_nothing_is_asked_for_before_it_is_known_to_be_missing(panel, slide, model, qtbot):
+    fields = (panel.mpp, panel.model_mpp, panel.model_text)
+    assert panel._looker.looking
+    assert not any(field.isVisible() for field in fields)
+    panel.model.path = model
+    assert not any(field.isVisible() for field in fields)
+    settle(panel, qtbot)
+    assert [field.isVisible() for field in fields] == [False, False, True]
+
+
 def test_a_classifier_gives_the_coarse_result(panel, slide, tmp_path, qtbot, viewer):
     panel.model.path = make_model(tmp_path / "c.safetensors", kind="classifier")
     qtbot.waitUntil(panel.job.button.isEnabled, timeout=WAIT)

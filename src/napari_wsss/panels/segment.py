@@ -99,6 +99,8 @@ class SegmentPanel(Panel):
         inputs.addRow("", self.model_mpp)
         inputs.addRow("Results in", self.folder)
         self._inputs = inputs
+        for row in (self.mpp, self.model_text, self.model_mpp):
+            self._show_row(row, False)  # until a look says that it is needed
         self.body.addLayout(inputs)
         below = (self.form, self.in_the_way, self.replace, self.job, self.shown, self.legend)
         for widget in (*below, self.uncertainty):
