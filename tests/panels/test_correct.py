@@ -23,9 +23,9 @@ from napari_wsss.inference.drafts import draft_places
 from napari_wsss.models import ModelInfo, Segmenter
 from napari_wsss.panels.correct import CorrectPanel
 from napari_wsss.panels.correct_region import clipped
-from napari_wsss.panels.correct_session import result_of
 from napari_wsss.panels.support.layers import image_layer
 from napari_wsss.panels.support.live import LiveResult, Place
+from napari_wsss.panels.support.shown_results import result_of
 from napari_wsss.panels.support.state import state_of
 from napari_wsss.settings import EncoderSettings, InferenceSettings
 from napari_wsss.slides import open_slide

@@ -364,6 +364,74 @@ def test_hidden_classes_are_hidden_on_the_slide(ready, viewer, qtbot):
     np.testing.assert_allclose(labels.colormap.color_dict[2][:3], CLASSES.rgb[1] / 255, atol=0.01)
 
 
+@pytest.fixture
+def second(viewer, ready):
+    """A slide beside the first, opened later."""
+    pixels = np.random.default_rng(5).integers(40, 230, (600, 700, 3), np.uint8)
+    layer = viewer.add_image(
+        pixels, rgb=True, name="other", scale=(0.5, 0.5), translate=(0, 400), units=("µm", "µm")
+    )
+    return layer
+
+
+def shown(viewer):
+    return sorted(layer.name for layer in viewer.layers if "segmentation" in layer.name)
+
+
+def test_results_of_two_slides_stay_side_by_side(ready, viewer, slide, second, qtbot):
+    ready.slide.layer = slide
+    qtbot.waitUntil(ready.job.button.isEnabled, timeout=WAIT)
+    run(ready, qtbot)
+    first = state_of(viewer).result
+    ready.slide.layer = second
+    qtbot.waitUntil(ready.job.button.isEnabled, timeout=WAIT)
+    run(ready, qtbot)
+    assert state_of(viewer).result == first.with_name("other.ome.zarr")
+    assert shown(viewer) == ["case segmentation", "other segmentation"]
+    # Legend, uncertainty and exports are those of the second.
+    assert ready.shown.text() == "other"
+    ready.legend._rows[1].shown.click()
+    hidden = [
+        by_name(viewer, f"{name} seg").colormap.color_dict[2][3] for name in ("case", "other")
+    ]
+    assert hidden == [1, 0]
+    ready.uncertainty.click()
+    assert by_name(viewer, "uncertainty").name == "other uncertainty"
+    with qtbot.waitSignal(ready.exports.job.runner.finished, timeout=WAIT):
+        ready.exports.buttons["csv"].click()
+    assert first.with_name("other.csv").is_file()
+    assert not first.with_name("case.csv").exists()
+    # Back to the first: of its layers there are no two.
+    ready.slide.layer = slide
+    qtbot.waitUntil(lambda: ready.job.button.text() == "Show result", timeout=WAIT)
+    ready.job.button.click()
+    assert state_of(viewer).result == first
+    assert ready.shown.text() == "case"
+    assert shown(viewer) == ["case segmentation", "other segmentation"]
+    summary = SlideSegmentation.open(first).summary()["classes"][1:]
+    shares = [f"{100 * row['share_of_tissue']:.1f} %" for row in summary]
+    assert [row.share.text() for row in ready.legend._rows] == shares
+
+
+def test_a_run_that_was_stopped_is_not_exported_as_the_one_before(
+    ready, viewer, slide, second, qtbot, monkeypatch
+):
+    ready.slide.layer = slide
+    qtbot.waitUntil(ready.job.button.isEnabled, timeout=WAIT)
+    run(ready, qtbot)
+    assert ready.exports.folder.isEnabled()
+    held = Gate(monkeypatch, 1)
+    ready.slide.layer = second
+    qtbot.waitUntil(ready.job.button.isEnabled, timeout=WAIT)
+    ready.job.button.click()
+    qtbot.waitUntil(lambda: ready.shown.text() == "other", timeout=WAIT)
+    with qtbot.waitSignal(ready.job.runner.ended, timeout=WAIT):
+        ready.job.button.click()
+        held.open.set()
+    settle(ready, qtbot)
+    assert ready.exports.folder.isEnabled() == (state_of(viewer).result.name == "other.ome.zarr")
+
+
 def test_exports_are_one_click_and_never_over_a_file(ready, viewer, qtbot):
     run(ready, qtbot)
     for kind, suffix in (("geojson", ".geojson"), ("csv", ".csv"), ("picture", ".png")):

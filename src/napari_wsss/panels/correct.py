@@ -13,11 +13,12 @@ from napari_wsss.panels.correct_drafts import DraftBox
 from napari_wsss.panels.correct_jobs import Opened, Written, model_job, open_job, write_job
 from napari_wsss.panels.correct_region import Region, RegionPicker, viewed_region
 from napari_wsss.panels.correct_result import ResultBox
-from napari_wsss.panels.correct_session import Session, View, result_of, show_stored
+from napari_wsss.panels.correct_session import Session, View, show_stored
 from napari_wsss.panels.correct_tools import AreaTable, PaintTools
 from napari_wsss.panels.correct_training import TrainingBox
 from napari_wsss.panels.support.job_view import JobView
 from napari_wsss.panels.support.panel import Panel
+from napari_wsss.panels.support.shown_results import result_of
 from napari_wsss.panels.support.work import JobRunner
 
 if TYPE_CHECKING:

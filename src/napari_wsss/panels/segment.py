@@ -26,6 +26,7 @@ from napari_wsss.panels.support.looker import Looker
 from napari_wsss.panels.support.model_field import ModelField
 from napari_wsss.panels.support.panel import Panel
 from napari_wsss.panels.support.preferences import preferences
+from napari_wsss.panels.support.shown_results import layers_of
 from napari_wsss.panels.support.work import JobRunner
 from napari_wsss.settings import InferenceSettings
 
@@ -277,7 +278,8 @@ class SegmentPanel(Panel):
         self.shown.setText("" if shown is None else shown.name.removesuffix(".ome.zarr"))
         self.shown.setVisible(shown is not None)
         result = None if self.job.runner.running else self.state.result
-        self.exports.set_result(result)
+        # What is exported is what the legend is of.
+        self.exports.set_result(result if shown in (None, result) else None)
         self.say(_NEXT if result is not None and result == shown else _PURPOSE)
 
     def _show_row(self, field: QLabel | MppField, shown: bool) -> None:
@@ -326,7 +328,7 @@ class SegmentPanel(Panel):
                     timer.start()
 
     def _show(self, path: Path) -> None:
-        """Show a result that is there, in place of the one that the panel showed before."""
+        """Show a result that is there, in place of what is shown of it; others stay."""
         if self._running is None or self._running.layer is None:
             return
         before = self._live
@@ -335,9 +337,9 @@ class SegmentPanel(Panel):
                 before.refresh(thumbnail=True)
                 self._count()
                 return
-            if before is not None:
-                before.remove()
+            earlier = layers_of(self.viewer, path)
             self._live = LiveResult(self.viewer, path, Place.of(self._running.layer))
+            self._live.take_over(earlier)
         except WsssError as error:
             self._live = None
             self.job.show_error(error)

@@ -231,10 +231,16 @@ class LiveResult:
         elif shown and self.labels in self._viewer.layers:
             self._add_uncertainty()
 
-    def remove(self) -> None:
-        """Take the layers out of the viewer."""
-        for layer in self.layers:
-            self._viewer.layers.remove(layer)
+    def take_over(self, earlier: Iterable[Layer]) -> None:
+        """Take the place of layers that showed this result until now.
+
+        They go once the new ones are there, so that who has chosen this result in a list of
+        layers stays with it.
+        """
+        for layer in earlier:
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+        self.labels.name = f"{self._name} segmentation"  # not numbered any more
 
     @property
     def _name(self) -> str:
