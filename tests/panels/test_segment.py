@@ -191,8 +191,8 @@ def held(monkeypatch):
 def begin(panel, qtbot):
     """Start and wait until the first block is on screen."""
     panel.job.button.click()
-    qtbot.waitUntil(lambda: panel._live is not None, timeout=WAIT)
-    coarsest = panel._live._levels._coarsest
+    qtbot.waitUntil(lambda: panel._result is not None, timeout=WAIT)
+    coarsest = panel._result._levels._coarsest
     qtbot.waitUntil(lambda: bool((coarsest != 255).any()), timeout=WAIT)
     return coarsest
 
@@ -448,7 +448,7 @@ def test_two_viewers_are_apart(ready, qtbot, make_napari_viewer_proxy):
     qtbot.addWidget(other)
     run(ready, qtbot)
     assert other.state.result is None
-    assert other._live is None
+    assert other._result is None
     other.close_panel()
 
 

@@ -112,12 +112,19 @@ class CorrectPanel(Panel):
         return self.results.layer
 
     def _state_changed(self, name: str) -> None:
-        if name == "result":
+        if name != "result":
+            return
+        if self.session is None or self.session.result.path == self.state.result:
             self.results.choose_last()
+        else:  # who paints goes on painting, whatever is opened meanwhile
+            self.results.choose()
 
     def _result_chosen(self) -> None:
         self._picker.stop()
-        if self.session is not None and self.session.result.path != self.results.path:
+        session = self.session
+        if session is not None and (
+            self.layer is None or session.result.path != self.results.path
+        ):
             self.close_region()
 
     def _open_layers(self) -> None:
