@@ -198,7 +198,7 @@ def main() -> None:
 
 
 def _shown(panel: SegmentPanel) -> bool:
-    live = panel._live
+    live = panel._result
     return live is not None and bool((np.asarray(live.labels.data[-1]) != 255).any())
 
 

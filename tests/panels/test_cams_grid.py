@@ -41,23 +41,24 @@ def user(model):
     return slide, hidden, labels
 
 
-def make_cells(side=48, value=0.5, count=3):
+def make_cells(side=48, value=0.5, count=3, mpp=None):
     picture = np.full((side, side, 3), 200, np.uint8)
     found = []
     for name in NAMES[:count]:
-        data, options, kind = map_layer([np.full((side, side), value, np.float32)], [name], None)
+        data, options, kind = map_layer([np.full((side, side), value, np.float32)], [name], mpp)
         over = data, map_options(options, name), kind
-        found.append(Cell(image_layer([picture], f"p under {name}", None), over))
+        found.append(Cell(image_layer([picture], f"p under {name}", mpp), over))
     return found
 
 
 def layout(model):
-    grid, camera = model.canvas.grid, model.scene.camera
+    grid, camera, dims = model.canvas.grid, model.scene.camera, model.dims
     return (
         [(layer.name, layer.visible) for layer in model.layers],
         sorted(layer.name for layer in model.layers.selection),
         (grid.enabled, grid.stride, grid.shape, grid.spacing),
         (tuple(camera.center), camera.zoom, tuple(camera.angles)),
+        (dims.ndisplay, dims.order, dims.point),
     )
 
 
@@ -100,6 +101,63 @@ def test_a_grid_of_the_users_own_comes_back(model, grid, user):
     grid.show(make_cells())
     grid.close()
     assert layout(model) == before
+
+
+@pytest.mark.parametrize(
+    ("shape", "ndisplay", "order"),
+    [
+        ((5, 30, 40), 2, (0, 1, 2)),
+        ((5, 30, 40), 3, (0, 1, 2)),
+        ((5, 30, 40), 2, (1, 2, 0)),
+        ((4, 5, 30, 40), 3, (1, 0, 2, 3)),
+    ],
+)
+def test_beside_stacks_and_in_three_dimensions(model, grid, user, shape, ndisplay, order):
+    stack = model.add_image(np.zeros(shape, np.uint8), name="stack")
+    model.dims.order, model.dims.ndisplay = order, ndisplay
+    model.dims.set_point(0, 2)
+    model.scene.camera.center = (3.0, 11.0, 22.0)
+    before = layout(model)
+    grid.show(make_cells())
+    assert not stack.visible
+    assert cells_in(model)[:3] == [
+        ["p under tumour", "tumour [1]"],
+        ["p under stroma", "stroma"],
+        ["p under fat", "fat"],
+    ]
+    assert model.dims.displayed == (model.dims.ndim - 2, model.dims.ndim - 1)
+    assert tuple(model.scene.camera.center)[-2:] == (23.5, 23.5)
+    grid.close()
+    assert layout(model) == before
+
+
+def test_the_camera_shows_the_cell_as_napari_would(model, grid):
+    grid.show(make_cells(side=32, mpp=0.5))
+    ours = tuple(model.scene.camera.center), model.scene.camera.zoom
+    model.fit_to_view(layers=grid.layers[:1])
+    assert ours == (tuple(model.scene.camera.center), pytest.approx(model.scene.camera.zoom))
+
+
+def test_the_camera_follows_the_units_of_a_stack(model, grid):
+    stack = np.zeros((3, 8, 8), np.uint8)
+    model.add_image(stack, name="stack", scale=(1, 0.1, 0.1), units=("mm", "mm", "mm"))
+    grid.show(make_cells(side=32, mpp=0.5))
+    under = grid.layers[0]
+    factor = float((1 * under.units[-1]).to(model.layers.units[-1]).magnitude)
+    assert model.scene.camera.center[-2:] == pytest.approx((7.75 * factor, 7.75 * factor))
+    room = min(model.canvas.viewbox_size(model.layers))
+    assert model.scene.camera.zoom == pytest.approx(0.95 * room / (16 * factor))
+
+
+def test_a_stack_that_goes_meanwhile_does_no_harm(model, grid, user):
+    stack = model.add_image(np.zeros((5, 30, 40), np.uint8), name="stack")
+    model.dims.ndisplay = 3
+    grid.show(make_cells())
+    model.layers.remove(stack)
+    grid.show(make_cells(value=0.9))
+    grid.close()
+    assert model.dims.ndisplay == 3
+    assert [layer.visible for layer in user] == [True, False, True]
 
 
 def test_switching_the_grid_off_closes_it(model, grid, user):

@@ -23,9 +23,9 @@ from napari_wsss.inference.drafts import draft_places
 from napari_wsss.models import ModelInfo, Segmenter
 from napari_wsss.panels.correct import CorrectPanel
 from napari_wsss.panels.correct_region import clipped
-from napari_wsss.panels.correct_session import result_of
 from napari_wsss.panels.support.layers import image_layer
 from napari_wsss.panels.support.live import LiveResult, Place
+from napari_wsss.panels.support.shown_results import result_of
 from napari_wsss.panels.support.state import state_of
 from napari_wsss.settings import EncoderSettings, InferenceSettings
 from napari_wsss.slides import open_slide
@@ -278,13 +278,27 @@ def test_layers_deleted_while_one_paints(panel, viewer, path, qtbot, which):
     qtbot.waitUntil(panel.drafts.isVisible, timeout=WAIT)
 
 
+def test_the_last_result_is_chosen_unless_another_is_painted_on(panel, viewer, path, qtbot):
+    other = shutil.copytree(path, path.with_name("b.ome.zarr"))
+    stroke(opened(panel, qtbot), 1)
+    viewer.open(str(other), plugin="napari-wsss")
+    write(panel, qtbot)
+    assert panel.results.path == panel.session.result.path == path
+    assert len(corrections_of(SlideSegmentation.open(path))) == 1
+    panel.close_region()
+    viewer.open(str(path), plugin="napari-wsss")
+    viewer.open(str(other), plugin="napari-wsss")
+    assert panel.results.path == other
+
+
 def test_other_results_are_switched_to(panel, viewer, path, qtbot):
     other = path.with_name("b.ome.zarr")
     shutil.copytree(path, other)
     stroke(opened(panel, qtbot), 1)
     viewer.open(str(other), plugin="napari-wsss")
+    assert state_of(viewer).result == other
     assert panel.session is not None
-    state_of(viewer).set(result=other)
+    panel.results.layers.layer = next(a for a in viewer.layers if result_of(a) == other)
     assert panel.session is None
     assert draft_places(path) == [REGION]
     qtbot.waitUntil(panel.draw.isEnabled, timeout=WAIT)

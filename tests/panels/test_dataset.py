@@ -111,6 +111,45 @@ def test_a_table_is_loaded_and_its_path_stays(panel, viewer, root, settle):
     assert panel.path.path == table
 
 
+def test_another_table_of_the_folder_is_another_set(panel, viewer, root, settle):
+    head, *rows = (root / "labels.csv").read_text().splitlines()
+    first, second = root / "first.csv", root / "second.csv"
+    for table, some in ((first, rows[:4]), (second, rows[4:7])):
+        table.write_text("\n".join([head, *some]))
+    panel.path.path = first
+    settle()
+    assert len(state_of(viewer).patch_set) == 4
+    panel.path.path = second
+    settle()
+    assert len(state_of(viewer).patch_set) == 3
+    panel.editor.set_name(0, "carcinoma")
+    panel.apply.click()
+    settle()
+    assert panel.path.path == second
+    assert state_of(viewer).patch_set.classes.names[0] == "carcinoma"
+
+
+def test_a_folder_in_the_folder_of_a_table_is_another_set(panel, viewer, root, settle):
+    inside = folder_per_class(root / "more", {"a": 3, "bb": 3})
+    panel.path.path = root / "labels.csv"
+    settle()
+    panel.path.path = inside
+    settle()
+    assert state_of(viewer).patch_set.root == inside
+    panel.path.path = root
+    settle()
+    assert state_of(viewer).patch_set.root == root
+
+
+def test_going_back_while_another_set_is_loaded(panel, viewer, root, tmp_path, settle):
+    panel.path.path = root
+    settle()
+    panel.path.path = folder_per_class(tmp_path / "other", {"a": 3, "bb": 3})
+    panel.path.path = root
+    settle()
+    assert state_of(viewer).patch_set.root == panel.path.path == root
+
+
 def test_how_it_is_read_is_respected(panel, viewer, root, settle):
     panel.mpp.setValue(0.75)
     panel.path.path = root

@@ -12,6 +12,7 @@ from napari.layers import Image
 from napari_wsss.classes import ClassTable
 from napari_wsss.inference.result import write_run
 from napari_wsss.panels.support.live import LiveResult, Place, ViewCentre, warm_up
+from napari_wsss.panels.support.shown_results import layers_of
 from napari_wsss.slides import create_labels, create_pyramid, open_pyramid
 
 CLASSES = ClassTable.from_names(["gland", "rest"], colors=["#ff0000", "#0000ff"])
@@ -81,9 +82,20 @@ def test_deleted_layers_and_folders_do_no_harm(viewer, growing):
     shutil.rmtree(growing)
     live.refresh()
     assert live.layers == [live.labels]
-    live.remove()
-    assert len(viewer.layers) == 0
+    viewer.layers.clear()
     live.refresh()
+
+
+def test_a_result_that_is_shown_anew_takes_the_place_of_its_layers(viewer, growing):
+    other = viewer.add_labels(np.zeros((8, 8), np.uint8), name="another result")
+    before = LiveResult(viewer, growing, PLACE)
+    before.show_uncertainty(True)
+    earlier = layers_of(viewer, growing)
+    assert earlier == before.layers
+    live = LiveResult(viewer, growing, PLACE)
+    live.take_over(earlier)
+    assert list(viewer.layers) == [other, live.labels]
+    assert live.labels.name == "case segmentation"
 
 
 def test_layers_that_fit_are_kept(viewer, growing):

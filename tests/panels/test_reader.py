@@ -206,7 +206,9 @@ def test_a_result_opens_as_labels_over_hidden_uncertainty(tmp_path):
     assert doubt[1]["name"] == "case uncertainty"
     assert doubt[1]["visible"] is False
     assert labels[1]["name"] == "case segmentation"
-    assert labels[1]["metadata"]["napari_wsss"]["downsample"] == (4.0, 4.0)
+    assert labels[1]["metadata"]["napari_wsss"] == {
+        "downsample": (4.0, 4.0), "result": str(tmp_path / "case.ome.zarr"), "complete": True,
+    }  # fmt: skip
     assert labels[1]["scale"] == doubt[1]["scale"] == pytest.approx((2.0, 2.0))
     assert labels[1]["translate"] == pytest.approx((3.0, 3.0))
     # Lazy, and never a dask array: those are cached although the result may still change.

@@ -191,8 +191,8 @@ def held(monkeypatch):
 def begin(panel, qtbot):
     """Start and wait until the first block is on screen."""
     panel.job.button.click()
-    qtbot.waitUntil(lambda: panel._live is not None, timeout=WAIT)
-    coarsest = panel._live._levels._coarsest
+    qtbot.waitUntil(lambda: panel._result is not None, timeout=WAIT)
+    coarsest = panel._result._levels._coarsest
     qtbot.waitUntil(lambda: bool((coarsest != 255).any()), timeout=WAIT)
     return coarsest
 
@@ -282,6 +282,16 @@ def test_a_model_without_resolution_is_asked_for_it(panel, slide, tmp_path, qtbo
     assert panel.job.error.text() == ""
 
 
+def test_nothing_is_asked_for_before_it_is_known_to_be_missing(panel, slide, model, qtbot):
+    fields = (panel.mpp, panel.model_mpp, panel.model_text)
+    assert panel._looker.looking
+    assert not any(field.isVisible() for field in fields)
+    panel.model.path = model
+    assert not any(field.isVisible() for field in fields)
+    settle(panel, qtbot)
+    assert [field.isVisible() for field in fields] == [False, False, True]
+
+
 def test_a_classifier_gives_the_coarse_result(panel, slide, tmp_path, qtbot, viewer):
     panel.model.path = make_model(tmp_path / "c.safetensors", kind="classifier")
     qtbot.waitUntil(panel.job.button.isEnabled, timeout=WAIT)
@@ -354,6 +364,74 @@ def test_hidden_classes_are_hidden_on_the_slide(ready, viewer, qtbot):
     np.testing.assert_allclose(labels.colormap.color_dict[2][:3], CLASSES.rgb[1] / 255, atol=0.01)
 
 
+@pytest.fixture
+def second(viewer, ready):
+    """A slide beside the first, opened later."""
+    pixels = np.random.default_rng(5).integers(40, 230, (600, 700, 3), np.uint8)
+    layer = viewer.add_image(
+        pixels, rgb=True, name="other", scale=(0.5, 0.5), translate=(0, 400), units=("µm", "µm")
+    )
+    return layer
+
+
+def shown(viewer):
+    return sorted(layer.name for layer in viewer.layers if "segmentation" in layer.name)
+
+
+def test_results_of_two_slides_stay_side_by_side(ready, viewer, slide, second, qtbot):
+    ready.slide.layer = slide
+    qtbot.waitUntil(ready.job.button.isEnabled, timeout=WAIT)
+    run(ready, qtbot)
+    first = state_of(viewer).result
+    ready.slide.layer = second
+    qtbot.waitUntil(ready.job.button.isEnabled, timeout=WAIT)
+    run(ready, qtbot)
+    assert state_of(viewer).result == first.with_name("other.ome.zarr")
+    assert shown(viewer) == ["case segmentation", "other segmentation"]
+    # Legend, uncertainty and exports are those of the second.
+    assert ready.shown.text() == "other"
+    ready.legend._rows[1].shown.click()
+    hidden = [
+        by_name(viewer, f"{name} seg").colormap.color_dict[2][3] for name in ("case", "other")
+    ]
+    assert hidden == [1, 0]
+    ready.uncertainty.click()
+    assert by_name(viewer, "uncertainty").name == "other uncertainty"
+    with qtbot.waitSignal(ready.exports.job.runner.finished, timeout=WAIT):
+        ready.exports.buttons["csv"].click()
+    assert first.with_name("other.csv").is_file()
+    assert not first.with_name("case.csv").exists()
+    # Back to the first: of its layers there are no two.
+    ready.slide.layer = slide
+    qtbot.waitUntil(lambda: ready.job.button.text() == "Show result", timeout=WAIT)
+    ready.job.button.click()
+    assert state_of(viewer).result == first
+    assert ready.shown.text() == "case"
+    assert shown(viewer) == ["case segmentation", "other segmentation"]
+    summary = SlideSegmentation.open(first).summary()["classes"][1:]
+    shares = [f"{100 * row['share_of_tissue']:.1f} %" for row in summary]
+    assert [row.share.text() for row in ready.legend._rows] == shares
+
+
+def test_a_run_that_was_stopped_is_not_exported_as_the_one_before(
+    ready, viewer, slide, second, qtbot, monkeypatch
+):
+    ready.slide.layer = slide
+    qtbot.waitUntil(ready.job.button.isEnabled, timeout=WAIT)
+    run(ready, qtbot)
+    assert ready.exports.folder.isEnabled()
+    held = Gate(monkeypatch, 1)
+    ready.slide.layer = second
+    qtbot.waitUntil(ready.job.button.isEnabled, timeout=WAIT)
+    ready.job.button.click()
+    qtbot.waitUntil(lambda: ready.shown.text() == "other", timeout=WAIT)
+    with qtbot.waitSignal(ready.job.runner.ended, timeout=WAIT):
+        ready.job.button.click()
+        held.open.set()
+    settle(ready, qtbot)
+    assert ready.exports.folder.isEnabled() == (state_of(viewer).result.name == "other.ome.zarr")
+
+
 def test_exports_are_one_click_and_never_over_a_file(ready, viewer, qtbot):
     run(ready, qtbot)
     for kind, suffix in (("geojson", ".geojson"), ("csv", ".csv"), ("picture", ".png")):
@@ -370,7 +448,7 @@ def test_two_viewers_are_apart(ready, qtbot, make_napari_viewer_proxy):
     qtbot.addWidget(other)
     run(ready, qtbot)
     assert other.state.result is None
-    assert other._live is None
+    assert other._result is None
     other.close_panel()
 
 

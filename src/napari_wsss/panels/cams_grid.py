@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.layers import Layer
 from psygnal import Signal
 from qtpy.QtCore import QTimer
@@ -21,6 +22,8 @@ __all__ = ["Cell", "CellGrid"]
 #: What the layers on top share, so that one control changes them all.
 _LINKED = ("opacity", "contrast_limits", "gamma")
 _SPACING_PX = 6
+#: Share of a cell that its picture fills.
+_FILLED = 0.95
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class CellGrid:
 
     The cells' layers lie below the user's, which are hidden meanwhile: in a grid of two layers
     a cell, neither those nor layers that come later change which layers share a cell. Deleting
-    a layer of the grid, or switching napari's grid off, closes it.
+    a layer of the grid, or switching napari's grid off, closes it. Beside stacks, or where the
+    viewer shows three dimensions, the plane of the cells is what is shown meanwhile.
 
     Parameters
     ----------
@@ -102,11 +106,12 @@ class CellGrid:
                 self._remove()
                 self._insert(cells)
             self._cells = tuple(cells)
+            _show_plane(self._viewer)
             grid = self._viewer.canvas.grid
             grid.stride, grid.shape, grid.spacing = 2, (-1, -1), _SPACING_PX
             grid.enabled = True
         if fit:
-            self._viewer.fit_to_view(layers=self._layers[:1])
+            self._fit()
 
     def close(self) -> None:
         """Remove the cells and put the user's layout back; nothing happens without cells."""
@@ -162,6 +167,27 @@ class CellGrid:
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
 
+    def _fit(self) -> None:
+        """Move the camera so that the picture of a cell fills it.
+
+        Not by the viewer's `fit_to_view`: it cannot fit to layers that have fewer dimensions
+        than others in the viewer.
+        """
+        viewer, under = self._viewer, self._layers[0]
+        world = np.asarray(under.extent.world, float)[:, -2:]  # from centre to centre of pixels
+        pixel = np.asarray(under.scale, float)[-2:]
+        units = viewer.layers.units
+        if units is not None:  # the camera moves in those of the viewer
+            factor = [
+                float((1 * own).to(common).magnitude)
+                for own, common in zip(under.units[-2:], units[-2:], strict=True)
+            ]
+            world, pixel = world * factor, pixel * factor
+        size = world[1] - world[0] + pixel
+        room = np.asarray(viewer.canvas.viewbox_size(viewer.layers), float)
+        viewer.scene.camera.center = (0.0, *world.mean(0).tolist())
+        viewer.scene.camera.zoom = _FILLED * float((room / size).min())
+
     # -- following the viewer -----------------------------------------------------------
 
     @contextmanager
@@ -196,16 +222,18 @@ class _Layout:
     visible: tuple[tuple[Layer, bool], ...]
     selected: frozenset[Layer]
     grid: dict[str, Any]
+    dims: dict[str, Any]
     camera: dict[str, Any]
 
     @classmethod
     def of(cls, viewer: napari.viewer.Viewer) -> _Layout:
         """Remember the layout of a viewer, and hide its layers."""
-        camera, grid = viewer.scene.camera, viewer.canvas.grid
+        camera, grid, dims = viewer.scene.camera, viewer.canvas.grid, viewer.dims
         layout = cls(
             tuple((layer, layer.visible) for layer in viewer.layers),
             frozenset(viewer.layers.selection),
             {name: getattr(grid, name) for name in ("stride", "shape", "spacing", "enabled")},
+            {name: getattr(dims, name) for name in ("order", "point", "ndisplay")},
             {name: getattr(camera, name) for name in ("center", "zoom", "angles")},
         )
         # The grid of the user would jump with every layer that comes.
@@ -224,8 +252,18 @@ class _Layout:
         viewer.layers.selection.update(layer for layer in there if layer in self.selected)
         for name, value in self.grid.items():
             setattr(viewer.canvas.grid, name, value)
+        same = len(self.dims["order"]) == viewer.dims.ndim  # no stack came or went
+        for name, value in self.dims.items():
+            if same or name == "ndisplay":
+                setattr(viewer.dims, name, value)
         for name, value in self.camera.items():
             setattr(viewer.scene.camera, name, value)
+
+
+def _show_plane(viewer: napari.viewer.Viewer) -> None:
+    """Show the plane in which pictures lie: the last two dimensions, which all layers share."""
+    viewer.dims.ndisplay = 2
+    viewer.dims.order = tuple(range(viewer.dims.ndim))
 
 
 def _alike(old: Sequence[Cell], new: Sequence[Cell]) -> bool:

@@ -71,6 +71,7 @@ class RegionTool(QWidget):
         self._slide = slide
         self.button.setChecked(True)
         self.button.setText("Drag a rectangle on the slide …")
+        self._viewer.dims.ndisplay = 2  # in three dimensions a drag lies in no plane
         self._viewer.scene.camera.mouse_pan = False
         self._viewer.mouse_drag_callbacks.append(self._drag)
 

@@ -13,11 +13,12 @@ from napari_wsss.panels.correct_drafts import DraftBox
 from napari_wsss.panels.correct_jobs import Opened, Written, model_job, open_job, write_job
 from napari_wsss.panels.correct_region import Region, RegionPicker, viewed_region
 from napari_wsss.panels.correct_result import ResultBox
-from napari_wsss.panels.correct_session import Session, View, result_of, show_stored
+from napari_wsss.panels.correct_session import Session, View, show_stored
 from napari_wsss.panels.correct_tools import AreaTable, PaintTools
 from napari_wsss.panels.correct_training import TrainingBox
 from napari_wsss.panels.support.job_view import JobView
 from napari_wsss.panels.support.panel import Panel
+from napari_wsss.panels.support.shown_results import result_of
 from napari_wsss.panels.support.work import JobRunner
 
 if TYPE_CHECKING:
@@ -111,12 +112,19 @@ class CorrectPanel(Panel):
         return self.results.layer
 
     def _state_changed(self, name: str) -> None:
-        if name == "result":
+        if name != "result":
+            return
+        if self.session is None or self.session.result.path == self.state.result:
             self.results.choose_last()
+        else:  # who paints goes on painting, whatever is opened meanwhile
+            self.results.choose()
 
     def _result_chosen(self) -> None:
         self._picker.stop()
-        if self.session is not None and self.session.result.path != self.results.path:
+        session = self.session
+        if session is not None and (
+            self.layer is None or session.result.path != self.results.path
+        ):
             self.close_region()
 
     def _open_layers(self) -> None:

@@ -9,8 +9,8 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_wsss.panels.correct_jobs import Look, look_job
-from napari_wsss.panels.correct_session import raw, result_of
 from napari_wsss.panels.support.choosers import LayerChooser
+from napari_wsss.panels.support.shown_results import raw, result_of
 from napari_wsss.panels.support.work import JobRunner
 
 if TYPE_CHECKING:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Labels
 from numpy.typing import NDArray
 
-from napari_wsss.panels.support.layers import METADATA, labels_layer
+from napari_wsss.panels.support.layers import labels_layer
+from napari_wsss.panels.support.shown_results import raw, result_of
 
 if TYPE_CHECKING:
     import napari
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from napari_wsss.inference.drafts import Draft
     from napari_wsss.inference.tiles import Rect
 
-__all__ = ["Session", "View", "raw", "result_of", "show_stored"]
-
-_RESULT_PARTS = ("labels", "segmentation", "0")
+__all__ = ["Session", "View", "show_stored"]
 
 
 @dataclass(frozen=True)
@@ -156,30 +154,6 @@ class Session:
         """Take the layer out of the viewer."""
         if self.shown:
             self._viewer.layers.remove(self.layer)
-
-
-def raw(layer: Any) -> Any:
-    """Return the layer itself, of which a plugin gets a proxy."""
-    return getattr(layer, "__wrapped__", layer)
-
-
-def result_of(layer: Layer) -> Path | None:
-    """Return the ``NAME.ome.zarr`` whose labels a layer shows; None if it shows none."""
-    layer = raw(layer)
-    if not isinstance(layer, Labels):
-        return None
-    said = layer.metadata.get(METADATA, {}).get("result")
-    if said is not None:
-        return Path(said)
-    finest = layer.data[0] if layer.multiscale else layer.data
-    place = getattr(finest, "store_path", None)
-    root = getattr(getattr(place, "store", None), "root", None)
-    if place is None or root is None:
-        return None
-    path = Path(root) / place.path
-    if path.parts[-3:] != _RESULT_PARTS or not (path.parents[2] / "run.json").is_file():
-        return None
-    return path.parents[2]
 
 
 def show_stored(viewer: napari.viewer.Viewer, result: SlideSegmentation) -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QFormLayout, QVBoxLayout, QWidget
 
 from napari_wsss.panels.correct_jobs import add_job
-from napari_wsss.panels.correct_session import raw
 from napari_wsss.panels.support.choosers import LayerChooser, PathField
 from napari_wsss.panels.support.job_view import JobView
 from napari_wsss.panels.support.layer_slide import is_picture, may_be_slide, slide_problem
+from napari_wsss.panels.support.shown_results import raw
 
 if TYPE_CHECKING:
     import napari

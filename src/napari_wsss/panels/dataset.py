@@ -52,6 +52,8 @@ class DatasetPanel(Panel):
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
         self._request: _Request | None = None
+        self._source: Path | None = None  # folder or table of the set that is shown
+        self._own: PatchSet | None = None  # the last one that this panel handed on
         self._build()
         self.state.changed.connect(self._state_changed)
         self.path.changed.connect(self._path_chosen)
@@ -159,7 +161,8 @@ class DatasetPanel(Panel):
 
     def _path_chosen(self, path: Path | None) -> None:
         self.load.set_ready("Choose a folder or a table." if path is None else None)
-        if path is not None and not self._is_shown(path):
+        # Of what is being loaded, the last choice wins, also where it is what is shown still.
+        if path is not None and (self._request is not None or path != self._source):
             self._begin_load()
 
     def _begin_load(self) -> None:
@@ -182,7 +185,7 @@ class DatasetPanel(Panel):
         request, patches = found
         if request is self._request:
             self._request = None
-            self.state.set(patch_set=patches)
+            self._hand_on(patches, request.path)
 
     def _load_ended(self) -> None:
         wanted = self._request
@@ -191,8 +194,13 @@ class DatasetPanel(Panel):
         else:
             self.load.run("Load patches", wanted.job, lane="load")
 
-    def _cut_made(self, patches: PatchSet) -> None:
+    def _hand_on(self, patches: PatchSet, source: Path | None) -> None:
+        """Let the other panels have a set of a folder or table, as it is there or edited."""
+        self._own, self._source = patches, source
         self.state.set(patch_set=patches)
+
+    def _cut_made(self, patches: PatchSet) -> None:
+        self._hand_on(patches, patches.root)
         self.cut.job.say(f"{len(patches)} patches were cut. They are the data set now.")
 
     # -- showing ------------------------------------------------------------------------
@@ -203,14 +211,12 @@ class DatasetPanel(Panel):
         elif name == "folder" and self.state.folder is not None:
             self.cut.suggest(self.state.folder)
 
-    def _is_shown(self, path: Path) -> bool:
-        patches = self.state.patch_set
-        return patches is not None and patches.root in (path, path.parent)
-
     def _show_set(self) -> None:
         patches = self.state.patch_set
-        if patches is not None and (self.path.path is None or not self._is_shown(self.path.path)):
-            self.path.path = patches.root
+        if patches is not self._own:  # another panel made or loaded it
+            self._own, self._source = None, None if patches is None else patches.root
+        if self._source is not None and self._request is None:
+            self.path.path = self._source
         self.load.set_ready(None if self.path.path is not None else "Choose a folder or a table.")
         self.report.show_set(patches)
         self.doubts.show_set(patches, usable=not self.report.unusable)
@@ -294,13 +300,13 @@ class DatasetPanel(Panel):
             return
         try:
             edited = with_classes(patches, self.editor.classes())
-            self.state.set(patch_set=edited)
+            self._hand_on(edited, self._source)
             self._say_kept(self._keep(edited))
         except WsssError as error:
             self._say_kept(str(error))
 
     def _split_anew(self, patches: PatchSet) -> None:
-        self.state.set(patch_set=patches)
+        self._hand_on(patches, self._source)
         counts = {name: patches.split.count(name) for name in ("train", "val", "test")}
         text = ", ".join(f"{name} {n}" for name, n in counts.items() if n)
         try:

@@ -90,7 +90,7 @@ def _read_zarr(path: Path) -> list[LayerData]:
     name = path.stem.removesuffix(".ome")
     try:
         run = run_of(path)
-        layers = [_group_layer(group, name, run) for group in _images(root)]
+        layers = [_group_layer(group, name, run, path) for group in _images(root)]
     except FOREIGN_ERRORS as error:
         raise SlideError(
             f"{path} cannot be read ({type(error).__name__}: {error}). "
@@ -128,12 +128,14 @@ def _images(root: zarr.Group) -> Iterator[zarr.Group]:
                 yield child
 
 
-def _group_layer(group: zarr.Group, name: str, run: Mapping[str, Any] | None) -> LayerData:
+def _group_layer(
+    group: zarr.Group, name: str, run: Mapping[str, Any] | None, path: Path
+) -> LayerData:
     from napari_wsss.slides.ngff import KEY
 
     if group.basename:
         name = f"{name} {group.basename}"
-    layer = own_layer(group, name, run) if KEY in group.attrs else None
+    layer = own_layer(group, name, run, path) if KEY in group.attrs else None
     return _slide_layer(group, name) if layer is None else layer
 
 

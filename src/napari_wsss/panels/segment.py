@@ -19,6 +19,7 @@ from napari_wsss.panels.support import helper
 from napari_wsss.panels.support.choosers import LayerChooser, PathField
 from napari_wsss.panels.support.forms import SettingsForm
 from napari_wsss.panels.support.job_view import JobView
+from napari_wsss.panels.support.later import soon
 from napari_wsss.panels.support.layer_slide import layer_mpp, may_be_slide, slide_problem
 from napari_wsss.panels.support.legend import Legend
 from napari_wsss.panels.support.live import LiveResult, Place, ViewCentre
@@ -26,16 +27,19 @@ from napari_wsss.panels.support.looker import Looker
 from napari_wsss.panels.support.model_field import ModelField
 from napari_wsss.panels.support.panel import Panel
 from napari_wsss.panels.support.preferences import preferences
+from napari_wsss.panels.support.shown_results import ShownResult, layers_of
 from napari_wsss.panels.support.work import JobRunner
 from napari_wsss.settings import InferenceSettings
 
 if TYPE_CHECKING:
     import napari
+    from napari.layers import Layer
 
 __all__ = ["SegmentPanel"]
 
 _PURPOSE = "Segments a slide with a trained model, beginning where you look."
 _NEXT = "Segmented. Next: mend what is wrong in Correct, or export the result below."
+_ANOTHER = "To segment a slide, drop its file into the viewer."
 #: Milliseconds between two refreshes of the layers, and of the areas.
 _REFRESH_MS, _AREAS_MS = 200, 1000
 
@@ -54,7 +58,7 @@ class SegmentPanel(Panel):
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
-        self._live: LiveResult | None = None
+        self._result: ShownResult | None = None  # that legend and areas are of
         self._centre: ViewCentre | None = None
         self._running: Inputs | None = None
         self._suggested: Path | None = None
@@ -67,6 +71,7 @@ class SegmentPanel(Panel):
         self._counting = _timer(self, _AREAS_MS, self._count)
         self._connect()
         self._slide_chosen()
+        self._show_opened()
 
     def _build(self) -> None:
         self.slide = LayerChooser(self.viewer, may_be_slide)
@@ -87,7 +92,7 @@ class SegmentPanel(Panel):
         self.shown = _small_label()
         self.shown.setStyleSheet("font-weight: bold;")
         self.legend = Legend()
-        self.exports = ExportButtons(lambda: (self.slide.layer, self.mpp.value_or_none()))
+        self.exports = ExportButtons(self._picture_slide)
         inputs = QFormLayout()
         inputs.setContentsMargins(0, 0, 0, 0)
         inputs.setVerticalSpacing(4)
@@ -99,6 +104,8 @@ class SegmentPanel(Panel):
         inputs.addRow("", self.model_mpp)
         inputs.addRow("Results in", self.folder)
         self._inputs = inputs
+        for row in (self.mpp, self.model_text, self.model_mpp):
+            self._show_row(row, False)  # until a look says that it is needed
         self.body.addLayout(inputs)
         below = (self.form, self.in_the_way, self.replace, self.job, self.shown, self.legend)
         for widget in (*below, self.uncertainty):
@@ -168,6 +175,7 @@ class SegmentPanel(Panel):
         elif name == "folder":
             self._suggest_folder()
         elif name == "result":
+            soon(self, self._show_opened)  # once all of its layers are there
             self._count()
             self._update()
 
@@ -216,12 +224,17 @@ class SegmentPanel(Panel):
             device=preferences().device,
         )
 
+    def _picture_slide(self) -> tuple[Layer | None, float | None]:
+        layer = self.slide.layer
+        return layer if slide_problem(layer) is None else None, self.mpp.value_or_none()
+
     def _missing(self) -> str | None:
         """Return what keeps the button from working, in words for the user."""
         look = cast("Look | None", self._looker.look)
         problem = slide_problem(self.slide.layer)
         if problem is not None:
-            return problem
+            other = self.slide.layer is None and self._result is not None
+            return _ANOTHER if other else problem
         if self.model.path is None:
             return "Choose a model above, or train your own in Train segmenter."
         try:
@@ -268,14 +281,15 @@ class SegmentPanel(Panel):
             self.job.set_ready(self._missing())
             if self._outcome:
                 self.job.say(self._outcome)
-            if info is not None and self._live is None:
+            if info is not None and self._result is None:
                 self.legend.set_classes(info.class_table)
-        self.uncertainty.setEnabled(self._live is not None)
-        shown = None if self._live is None else self._live.path
+        self.uncertainty.setEnabled(self._result is not None)
+        shown = None if self._result is None else self._result.path
         self.shown.setText("" if shown is None else shown.name.removesuffix(".ome.zarr"))
         self.shown.setVisible(shown is not None)
         result = None if self.job.runner.running else self.state.result
-        self.exports.set_result(result)
+        # What is exported is what the legend is of.
+        self.exports.set_result(result if shown in (None, result) else None)
         self.say(_NEXT if result is not None and result == shown else _PURPOSE)
 
     def _show_row(self, field: QLabel | MppField, shown: bool) -> None:
@@ -324,46 +338,67 @@ class SegmentPanel(Panel):
                     timer.start()
 
     def _show(self, path: Path) -> None:
-        """Show a result that is there, in place of the one that the panel showed before."""
+        """Show a result that is there, in place of what is shown of it; others stay."""
         if self._running is None or self._running.layer is None:
             return
-        before = self._live
+        before = self._result
         try:
             if before is not None and before.still_shows(path):
                 before.refresh(thumbnail=True)
                 self._count()
                 return
-            if before is not None:
-                before.remove()
-            self._live = LiveResult(self.viewer, path, Place.of(self._running.layer))
+            earlier = layers_of(self.viewer, path)
+            self._result = live = LiveResult(self.viewer, path, Place.of(self._running.layer))
+            live.take_over(earlier)
         except WsssError as error:
-            self._live = None
+            self._result = None
             self.job.show_error(error)
             return
-        self.legend.set_classes(self._live.classes)
+        self._sum_up()
+
+    def _show_opened(self) -> None:
+        """Sum up a finished result that was opened, unless one is being made."""
+        path, before = self.state.result, self._result
+        if path is None or self._closed or self.job.runner.running:
+            return
+        if before is not None and before.path == path and before.labels in before.layers:
+            return
+        try:
+            found = ShownResult.find(self.viewer, path)
+        except WsssError as error:
+            self.job.show_error(error)
+            return
+        if found is not None:
+            self._result = found
+            self._sum_up()
+
+    def _sum_up(self) -> None:
+        """Let legend, areas, uncertainty and exports be those of the result that is shown."""
+        if self._result is not None:
+            self.legend.set_classes(self._result.classes)
         self._hide_classes()
         self._show_uncertainty(self.uncertainty.isChecked())
         self._count()
         self._update()
 
     def _refresh(self, *, last: bool = False) -> None:
-        if self._live is not None:
-            self._live.refresh(thumbnail=last)
+        if self._result is not None:
+            self._result.refresh(thumbnail=last)
 
     def _count(self) -> None:
-        if self._live is None:
+        if self._result is None:
             return
         from napari_wsss.inference import areas_so_far
 
         try:
-            self.legend.set_areas(areas_so_far(self._live.path))
+            self.legend.set_areas(areas_so_far(self._result.path))
         except WsssError:
             self.legend.set_areas(None)  # the folder is gone, which the run itself says
 
     def _finished(self, path: Path) -> None:
         if self._closed:
             return
-        if self._live is None or self._live.path != path:
+        if self._result is None or self._result.path != path:
             self._show(path)
         self._done(path)
 
@@ -393,12 +428,12 @@ class SegmentPanel(Panel):
     # -- looking ----------------------------------------------------------------------
 
     def _hide_classes(self) -> None:
-        if self._live is not None:
-            self._live.hide(self.legend.hidden)
+        if self._result is not None:
+            self._result.hide(self.legend.hidden)
 
     def _show_uncertainty(self, shown: bool) -> None:
-        if self._live is not None:
-            self._live.show_uncertainty(shown)
+        if self._result is not None:
+            self._result.show_uncertainty(shown)
 
 
 def _timer(panel: SegmentPanel, milliseconds: int, slot: Callable[[], None]) -> QTimer:

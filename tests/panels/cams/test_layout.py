@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from napari_wsss.errors import DataError
@@ -51,6 +52,22 @@ def test_closing_in_the_middle_leaves_nothing_behind(viewer, slide, ready, qtbot
     qtbot.waitUntil(lambda: not ready.look.runner.running, timeout=WAIT)
     qtbot.wait(20)
     assert names_in(viewer) == ["slide"]
+
+
+def test_beside_a_stack_in_three_dimensions(viewer, slide, ready, qtbot, show, draw):
+    stack = viewer.add_image(np.zeros((3, 4, 50, 50), np.uint8), name="stack")
+    viewer.dims.ndisplay = 3
+    show(ready, qtbot)
+    assert ready.look.error.text() == ""
+    assert not stack.visible
+    assert viewer.dims.ndisplay == 2
+    viewer.canvas.grid.enabled = False
+    assert stack.visible
+    assert viewer.dims.ndisplay == 3
+    draw(ready, slide, 20, 20, 120, 140)  # a drag in three dimensions would turn the scene
+    assert viewer.dims.ndisplay == 2
+    qtbot.waitUntil(lambda: ready.grid.showing, timeout=WAIT)
+    assert ready.look.error.text() == ""
 
 
 # -- errors ------------------------------------------------------------------------------------

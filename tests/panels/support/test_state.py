@@ -6,13 +6,16 @@ import gc
 import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("psygnal")
 pytest.importorskip("napari")
 
 from napari.components import ViewerModel
+from napari.layers import Labels
 
+from napari_wsss.panels.support.layers import METADATA
 from napari_wsss.panels.support.state import WorkState, state_of
 
 
@@ -50,3 +53,24 @@ def test_all_are_set_before_one_is_announced():
 def test_a_misspelt_name_is_a_mistake():
     with pytest.raises(AttributeError, match="clasifier"):
         WorkState().set(clasifier=None)
+
+
+def labels_of(result, **told):
+    metadata = {METADATA: {"result": str(result), **told}}
+    return Labels(np.zeros((4, 4), np.uint8), metadata=metadata)
+
+
+def test_finished_results_that_are_opened_are_noted():
+    viewer = ViewerModel()
+    viewer.add_layer(labels_of("/a.ome.zarr", complete=True))
+    state, said = state_of(viewer), []
+    assert state.result == Path("/a.ome.zarr")
+    state.changed.connect(said.append)
+    for told in ({"complete": False}, {}):  # cut off, or still being made
+        viewer.add_layer(labels_of("/b.ome.zarr", **told))
+    viewer.add_labels(np.zeros((4, 4), np.uint8))
+    assert (state.result, said) == (Path("/a.ome.zarr"), [])
+    viewer.add_layer(labels_of("/c.ome.zarr", complete=True))
+    assert (state.result, said) == (Path("/c.ome.zarr"), ["result"])
+    viewer.add_layer(labels_of("/c.ome.zarr", complete=True))  # its layers are others now
+    assert said == ["result", "result"]

@@ -6,7 +6,7 @@ theirs from here. Where µm/px are unknown, layers stay in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,15 @@ import numpy as np
 from napari_wsss.classes import ClassTable
 from napari_wsss.panels.support.units import make_units_ready
 
-__all__ = ["METADATA", "LayerData", "image_layer", "labels_layer", "map_layer"]
+__all__ = [
+    "METADATA",
+    "LayerData",
+    "image_layer",
+    "label_colors",
+    "labels_layer",
+    "map_layer",
+    "uncertainty_look",
+]
 
 #: Key in the metadata of layers under which we keep what a file of them needs.
 METADATA = "napari_wsss"
@@ -23,6 +31,7 @@ METADATA = "napari_wsss"
 LayerData = tuple[Any, dict[str, Any], str]
 #: Stored label of pixels that were not computed; drawn in faint grey.
 _NOT_COMPUTED, _NOT_COMPUTED_COLOR = 255, "#80808040"
+_CLEAR = "#00000000"
 
 
 def image_layer(levels: Sequence[Any], name: str, mpp: float | None) -> LayerData:
@@ -70,16 +79,50 @@ def labels_layer(
     if downsample is not None:
         options["metadata"] = {METADATA: {"downsample": downsample}}
     if classes is not None:
-        colors: dict[int | None, str] = {None: "#00000000", 0: "#00000000"}
-        colors.update({i + 1: info.color for i, info in enumerate(classes.classes)})
-        colors[_NOT_COMPUTED] = _NOT_COMPUTED_COLOR
-        options["colormap"] = colors
+        options["colormap"] = label_colors(classes)
         # napari shows these in the status bar and in its table of features.
         options["features"] = {
             "index": [0, *range(1, len(classes) + 1), _NOT_COMPUTED],
             "class": ["background", *classes.names, "not computed"],
         }
     return _data(levels), options, "labels"
+
+
+def label_colors(classes: ClassTable, hidden: Collection[int] = ()) -> dict[int | None, str]:
+    """Return the colours of stored labels.
+
+    Parameters
+    ----------
+    classes
+        The class table.
+    hidden
+        Indices of classes that are left out.
+    """
+    colors: dict[int | None, str] = {None: _CLEAR, 0: _CLEAR}
+    for i, info in enumerate(classes.classes):
+        colors[i + 1] = _CLEAR if i in hidden else info.color
+    colors[_NOT_COMPUTED] = _NOT_COMPUTED_COLOR
+    return colors
+
+
+def uncertainty_look() -> dict[str, Any]:
+    """Return how stored uncertainty is drawn: what is certain leaves the slide to be seen.
+
+    255 is "not computed" and 254 the highest uncertainty.
+    """
+    from napari.utils import Colormap
+
+    colors = [
+        (0.3, 0.0, 0.45, 0.0),
+        (0.55, 0.1, 0.5, 0.75),
+        (1.0, 0.6, 0.1, 0.9),
+        (1, 1, 0.6, 1),
+    ]
+    return {
+        "contrast_limits": (0, 254),
+        "blending": "translucent_no_depth",
+        "colormap": Colormap(colors, name="uncertainty", high_color=(0.0, 0.0, 0.0, 0.0)),
+    }
 
 
 def map_layer(

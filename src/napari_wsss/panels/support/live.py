@@ -19,17 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_wsss.classes import ClassTable
-from napari_wsss.panels.support.layers import METADATA, labels_layer, map_layer
+from napari_wsss.panels.support.layers import METADATA, labels_layer
+from napari_wsss.panels.support.shown_results import ShownResult
 
 if TYPE_CHECKING:
     import napari
-    from napari.layers import Image, Layer
+    from napari.layers import Layer
 
 __all__ = ["LiveResult", "Place", "ViewCentre", "warm_up"]
 
 #: Errors of a chunk that is being replaced, or of a folder that somebody deletes.
 _UNREADABLE = (OSError, ValueError, RuntimeError)
-_CLEAR = (0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -131,23 +131,17 @@ class ViewCentre:
             emitter.disconnect(self.update)
 
 
-class LiveResult:
-    """The layers of a segmentation that may still be growing.
+class LiveResult(ShownResult):
+    """A segmentation that may still be growing.
 
     Parameters
     ----------
     viewer
-        Gets the layers: the labels at once, the uncertainty above them when it is asked for,
-        since adding a layer takes napari a few tenths of a second.
+        Gets the layers: the labels at once, the uncertainty above them when it is asked for.
     path
         ``NAME.ome.zarr``, with its arrays created.
     place
         Of the slide.
-
-    Attributes
-    ----------
-    labels, uncertainty
-        The layers; the latter is None until it is shown for the first time.
 
     Raises
     ------
@@ -159,30 +153,23 @@ class LiveResult:
         from napari_wsss.inference.result import LABELS, read_run
         from napari_wsss.slides import open_labels
 
-        self._viewer, self._place = viewer, place
-        self.path = path
         y, x = read_run(path)["downsample"]
         self._downsample = float(y), float(x)
         stored = open_labels(path / LABELS)
-        self.classes: ClassTable | None = stored.classes
-        self._hidden: frozenset[int] = frozenset()
         self._levels = _Levels(stored.levels)
         self._doubt: _Levels | None = None
-        self.uncertainty: Image | None = None
-        data, options, _ = labels_layer(
-            self._levels.shown, f"{self._name} segmentation", None, stored.classes
-        )
+        data, options, _ = labels_layer(self._levels.shown, "", None, stored.classes)
         from napari.layers import Labels
 
-        self.labels = Labels(data, **{**options, **self._laid(), "opacity": 0.5})
-        viewer.add_layer(self.labels)
+        laid = {
+            **place.options(self._downsample),
+            "metadata": {METADATA: {"downsample": self._downsample, "result": str(path)}},
+        }
+        labels = Labels(data, **{**options, **laid, "opacity": 0.5})
+        super().__init__(viewer, path, stored.classes, labels)
+        labels.name = f"{self.name} segmentation"
+        viewer.add_layer(labels)
         viewer.layers.selection.active = self.labels
-
-    @property
-    def layers(self) -> list[Layer]:
-        """Those layers that are still in the viewer."""
-        made = (self.labels, self.uncertainty)
-        return [a for a in made if a is not None and a in self._viewer.layers]
 
     def still_shows(self, path: Path) -> bool:
         """Whether the labels are there and fit what is at `path` now.
@@ -212,63 +199,22 @@ class LiveResult:
                 # thumbnail is not worth its milliseconds five times a second.
                 layer.refresh(extent=False, highlight=False, thumbnail=thumbnail)
 
-    def hide(self, hidden: Iterable[int]) -> None:
-        """Make the classes with these indices invisible, and the others visible."""
-        hidden = frozenset(hidden)
-        if hidden == self._hidden or self.classes is None:
-            return
-        from napari.utils.colormaps import DirectLabelColormap
+    def take_over(self, earlier: Iterable[Layer]) -> None:
+        """Take the place of layers that showed this result until now.
 
-        self._hidden = hidden
-        _, options, _ = labels_layer(self._levels.shown, "", None, self.classes)
-        colors = {**options["colormap"], **{i + 1: _CLEAR for i in hidden}}
-        self.labels.colormap = DirectLabelColormap(color_dict=colors)
+        They go once the new ones are there, so that who has chosen this result in a list of
+        layers stays with it.
+        """
+        for layer in earlier:
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+        self.labels.name = f"{self.name} segmentation"  # not numbered any more
 
-    def show_uncertainty(self, shown: bool) -> None:
-        """Show or hide the layer of uncertainty; it is made when it is first shown."""
-        if self.uncertainty in self.layers:
-            self.uncertainty.visible = shown  # type: ignore[union-attr]
-        elif shown and self.labels in self._viewer.layers:
-            self._add_uncertainty()
-
-    def remove(self) -> None:
-        """Take the layers out of the viewer."""
-        for layer in self.layers:
-            self._viewer.layers.remove(layer)
-
-    @property
-    def _name(self) -> str:
-        return self.path.name.removesuffix(".ome.zarr")
-
-    def _laid(self) -> dict[str, Any]:
-        """Return what lays a layer over the slide and says what it is of."""
-        metadata = {METADATA: {"downsample": self._downsample, "result": str(self.path)}}
-        return {**self._place.options(self._downsample), "metadata": metadata}
-
-    def _add_uncertainty(self) -> None:
-        from napari.layers import Image
-        from napari.utils import Colormap
-
+    def _uncertainty_levels(self) -> list[Any]:
         from napari_wsss.slides import open_pyramid
 
         self._doubt = _Levels(open_pyramid(self.path).levels)
-        data, options, _ = map_layer(self._doubt.shown, [f"{self._name} uncertainty"], None)
-        # 255 is "not computed" and 254 the highest uncertainty; what is certain leaves the
-        # slide to be seen.
-        colors = [
-            (0.3, 0.0, 0.45, 0.0),
-            (0.55, 0.1, 0.5, 0.75),
-            (1.0, 0.6, 0.1, 0.9),
-            (1, 1, 0.6, 1),
-        ]
-        look = {
-            "contrast_limits": (0, 254),
-            "blending": "translucent_no_depth",
-            "colormap": Colormap(colors, name="uncertainty", high_color=_CLEAR),
-        }
-        self.uncertainty = Image(data, **{**options, **self._laid(), **look})
-        self._viewer.layers.insert(self._viewer.layers.index(self.labels) + 1, self.uncertainty)
-        self._viewer.layers.selection.active = self.labels
+        return self._doubt.shown
 
 
 @functools.cache

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_wsss.panels.support.beside_opengl import let_torch_load
-from napari_wsss.panels.support.layers import LayerData, labels_layer, map_layer
+from napari_wsss.panels.support.layers import (
+    METADATA,
+    LayerData,
+    labels_layer,
+    map_layer,
+    uncertainty_look,
+)
 
 if TYPE_CHECKING:
     import zarr
@@ -53,7 +59,9 @@ def unfinished_text(path: Path) -> str:
     )
 
 
-def own_layer(group: zarr.Group, name: str, run: Mapping[str, Any] | None) -> LayerData | None:
+def own_layer(
+    group: zarr.Group, name: str, run: Mapping[str, Any] | None, path: Path
+) -> LayerData | None:
     """Return the layer of an image that this package stored; None if it is an RGB image.
 
     Parameters
@@ -62,8 +70,8 @@ def own_layer(group: zarr.Group, name: str, run: Mapping[str, Any] | None) -> La
         The image.
     name
         Name of the layer; channels add theirs.
-    run
-        The run record, for results.
+    run, path
+        The run record, and the folder of the result, for results.
 
     Raises
     ------
@@ -76,14 +84,14 @@ def own_layer(group: zarr.Group, name: str, run: Mapping[str, Any] | None) -> La
     ome: Mapping[str, Any] = dict(group.attrs)["ome"]  # type: ignore[assignment]
     if "image-label" in ome:
         stored = open_labels(group)
-        return labels_layer(
+        data, options, kind = labels_layer(
             _levels(stored.levels, run, "mode"),
             name,
             stored.mpp,
             stored.classes,
             stored.translation_px,
-            downsample=_downsample(run),
         )
+        return data, {**options, **_told(run, path)}, kind
     channels = ome.get("omero", {}).get("channels", [])
     names = [str(channel["label"]) for channel in channels]
     if names == ["red", "green", "blue"]:
@@ -95,7 +103,7 @@ def own_layer(group: zarr.Group, name: str, run: Mapping[str, Any] | None) -> La
             return map_layer(levels, [name], mpp, translation_px=shift)
         data, options, kind = map_layer(levels, [f"{name} uncertainty"], mpp, translation_px=shift)
         # It would cover the slide; whoever asks for it shows it.
-        return data, {**options, "visible": False}, kind
+        return data, {**options, **uncertainty_look(), **_told(run, path), "visible": False}, kind
     return map_layer(
         levels,
         [f"{name} {label}" for label in names],
@@ -105,11 +113,17 @@ def own_layer(group: zarr.Group, name: str, run: Mapping[str, Any] | None) -> La
     )
 
 
-def _downsample(run: Mapping[str, Any] | None) -> tuple[float, float] | None:
+def _told(run: Mapping[str, Any] | None, path: Path) -> dict[str, Any]:
+    """Return what a layer tells of its result: where it is, and whether it is finished."""
     if run is None:
-        return None
+        return {}
     y, x = run["downsample"]
-    return float(y), float(x)
+    told = {
+        "downsample": (float(y), float(x)),
+        "result": str(path.absolute()),
+        "complete": bool(run.get("complete")),
+    }
+    return {"metadata": {METADATA: told}}
 
 
 def _levels(

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 
+from napari_wsss.panels.support.layers import METADATA
+
 if TYPE_CHECKING:
+    from napari.layers import Layer
+
     from napari_wsss.patches import PatchSet
 
 __all__ = ["WorkState", "state_of"]
@@ -30,7 +34,7 @@ class WorkState:
     corrections
         Folder of corrected patches with true masks, added to last.
     result
-        Folder ``NAME.ome.zarr`` of the slide that was segmented or opened last.
+        Folder ``NAME.ome.zarr`` of the finished result that was made or opened last.
     folder
         Where the user works: outputs go there unless another place is chosen.
     changed
@@ -75,6 +79,25 @@ class WorkState:
         for name in changed:
             self.changed.emit(name)
 
+    def follow(self, viewer: Any) -> None:
+        """Take note of finished results that are in a viewer or come into it as layers."""
+        viewer.layers.events.inserted.connect(self._inserted)
+        for layer in viewer.layers:
+            self._take_note(layer)
+
+    def _inserted(self, event: Any) -> None:
+        self._take_note(event.value)
+
+    def _take_note(self, layer: Layer) -> None:
+        told = layer.metadata.get(METADATA, {})
+        if not told.get("complete") or type(layer).__name__ != "Labels":
+            return
+        path = Path(told["result"])
+        if path == self.result:
+            self.changed.emit("result")  # the same one, but its layers are others
+        else:
+            self.set(result=path)
+
 
 #: By the identity of the viewer: proxies of one viewer must share its state.
 _STATES: dict[int, WorkState] = {}
@@ -85,6 +108,7 @@ def state_of(viewer: Any) -> WorkState:
     viewer = getattr(viewer, "__wrapped__", viewer)
     key = id(viewer)
     if key not in _STATES:
-        _STATES[key] = WorkState()
+        _STATES[key] = state = WorkState()
+        state.follow(viewer)
         weakref.finalize(viewer, _STATES.pop, key, None)
     return _STATES[key]
