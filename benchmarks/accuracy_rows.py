@@ -198,7 +198,7 @@ ROWS: Mapping[str, Row] = {
     "default-second-round": Row(
         "default + a second round of pseudo masks, from the segmenter",
         base="default",
-        second_round={},
+        second_round={"scales": (1.0,)},  # as seen at its own size by default
     ),
     "default-apart": Row(
         "default without overlapping labels",

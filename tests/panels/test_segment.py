@@ -119,6 +119,12 @@ def test_without_slide_or_model_it_says_what_to_do(panel, viewer, qtbot, slide_f
     assert panel.legend.classes == CLASSES
 
 
+def test_an_image_that_is_no_slide_is_named(panel, viewer, slide, qtbot):
+    viewer.layers.remove(slide)
+    assert "first is not an RGB image" in panel.job.message.text()
+    assert not panel.job.button.isEnabled()
+
+
 def test_a_result_is_shown_in_place_summed_up_and_handed_on(ready, viewer, slide, qtbot):
     run(ready, qtbot)
     result = SlideSegmentation.open(ready.folder.path / "case.ome.zarr")

@@ -20,7 +20,12 @@ from napari_wsss.panels.support.choosers import LayerChooser, PathField
 from napari_wsss.panels.support.forms import SettingsForm
 from napari_wsss.panels.support.job_view import JobView
 from napari_wsss.panels.support.later import soon
-from napari_wsss.panels.support.layer_slide import layer_mpp, may_be_slide, slide_problem
+from napari_wsss.panels.support.layer_slide import (
+    is_picture,
+    layer_mpp,
+    may_be_slide,
+    slide_problem,
+)
 from napari_wsss.panels.support.legend import Legend
 from napari_wsss.panels.support.live import LiveResult, Place, ViewCentre
 from napari_wsss.panels.support.looker import Looker
@@ -74,7 +79,7 @@ class SegmentPanel(Panel):
         self._show_opened()
 
     def _build(self) -> None:
-        self.slide = LayerChooser(self.viewer, may_be_slide)
+        self.slide = LayerChooser(self.viewer, may_be_slide, otherwise=is_picture)
         self.mpp = MppField("Micrometres per pixel of the slide, which its file does not say")
         self.model = ModelField("Choose one, or name a model file")
         self.model_mpp = MppField("Micrometres per pixel of the patches the model learned from")
