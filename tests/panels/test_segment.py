@@ -288,9 +288,10 @@ def test_a_model_without_resolution_is_asked_for_it(panel, slide, tmp_path, qtbo
     assert panel.job.error.text() == ""
 
 
-def test_nothing_is_asked_for_before_it_is_known_to_be_missing(panel, slide, model, qtbot):
+def test_nothing_is_asked_for_before_it_is_known_to_be_missing(panel, model, qtbot):
     fields = (panel.mpp, panel.model_mpp, panel.model_text)
     assert panel._looker.looking
+    assert panel._looker.look is None  # the first is still to come
     assert not any(field.isVisible() for field in fields)
     panel.model.path = model
     assert not any(field.isVisible() for field in fields)
