@@ -356,3 +356,25 @@ def test_masks_and_corrections_of_other_panels_are_offered(segmenter, tmp_path):
     segmenter.state.set(pseudo_masks=tmp_path / "p", corrections=tmp_path / "c")
     assert segmenter.pseudo.path == tmp_path / "p"
     assert segmenter.corrections.path == tmp_path / "c"
+
+
+def test_tiles_without_labels_are_learnt_from_besides(
+    segmenter, ready, train, folder, command, tmp_path, qtbot
+):
+    tiles = tmp_path / "tiles"
+    tiles.mkdir()
+    segmenter.source.setCurrentText("true masks")
+    segmenter.tiles.path = tiles
+    qtbot.waitUntil(lambda: "There are no images below" in segmenter.notes.text(), timeout=WAIT)
+    assert not segmenter.job.button.isEnabled()
+    noise = np.random.default_rng(3).integers(60, 220, (4, SIDE, SIDE, 3), np.uint8)
+    for i, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(tiles / f"{i}.png")
+    segmenter.tiles.path = None
+    segmenter.tiles.path = tiles
+    ready(segmenter)
+    train(segmenter)
+    other = folder / "command.safetensors"
+    options = ("--masks", folder / "masks", "--unlabelled", tiles, "--set", "decoder_channels=16")
+    command("train-segmenter", folder, "--out", other, *options)
+    assert (folder / "segmenter.safetensors").read_bytes() == other.read_bytes()

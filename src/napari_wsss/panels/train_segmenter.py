@@ -54,18 +54,20 @@ class TrainSegmenterPanel(TrainingPanel):
         self.corrections.setToolTip(
             "<p>Regions that were corrected in a result join the data set with true masks.</p>"
         )
+        self.tiles = PathField("folder", "Tiles without labels (optional)")
+        self.tiles.setToolTip(
+            "<p>Images of the patches' size and µm/px that nobody labelled. The network's own "
+            "average labels them while it learns, where it is certain.</p>"
+        )
         self.inputs.addRow("Learn from", self.source)
-        self.inputs.addRow(self.pseudo)
-        self.inputs.addRow(self.masks)
-        self.inputs.addRow(self.corrections)
+        for field in (self.pseudo, self.masks, self.corrections, self.tiles):
+            self.inputs.addRow(field)
+            field.changed.connect(self.inputs_changed)
         self.pseudo.path = self.state.pseudo_masks
         self.corrections.path = self.state.corrections
         self.masks.setVisible(False)
         self.run_view.target = _PSEUDO.removesuffix("s")
         self.source.currentTextChanged.connect(self._source_changed)
-        self.pseudo.changed.connect(self.inputs_changed)
-        self.masks.changed.connect(self.inputs_changed)
-        self.corrections.changed.connect(self.inputs_changed)
 
     def missing(self) -> str | None:
         """Say which masks are missing."""
@@ -80,13 +82,18 @@ class TrainSegmenterPanel(TrainingPanel):
 
     def training(self) -> SegmenterTraining:
         """Return the training with the masks that are chosen."""
-        if self.source.currentText() == _PSEUDO:
-            return SegmenterTraining(pseudo=self.pseudo.path, corrections=self.corrections.path)
-        return SegmenterTraining(masks=self.masks.path, corrections=self.corrections.path)
+        weak = self.source.currentText() == _PSEUDO
+        return SegmenterTraining(
+            pseudo=self.pseudo.path if weak else None,
+            masks=None if weak else self.masks.path,
+            corrections=self.corrections.path,
+            tiles=self.tiles.path,
+        )
 
     def choices(self) -> tuple[QWidget, ...]:
         """Return the widgets that stay as they are while a training runs."""
-        return (*super().choices(), self.source, self.pseudo, self.masks, self.corrections)
+        fields = (self.pseudo, self.masks, self.corrections, self.tiles)
+        return (*super().choices(), self.source, *fields)
 
     def state_changed(self, name: str) -> None:
         """Take pseudo masks that were made in another panel."""
@@ -120,11 +127,14 @@ class SegmenterTraining:
         Folder of true masks; None for those of the data set.
     corrections
         Folder of corrected regions that join the set; None for none.
+    tiles
+        Folder of tiles without labels; None for none.
     """
 
     pseudo: Path | None = None
     masks: Path | None = None
     corrections: Path | None = None
+    tiles: Path | None = None
 
     def targets(self, patches: PatchSet) -> PseudoMasks | TrueMasks:
         """Open the masks; DataError if they are missing."""
@@ -147,15 +157,23 @@ class SegmenterTraining:
     def check(self, patches: PatchSet, settings: SegmenterSettings) -> None:
         """Raise DataError if the masks do not belong to the patches or the settings."""
         from napari_wsss.training.segmenter import check_targets
+        from napari_wsss.training.unlabelled import check_unlabelled
 
         check_targets(patches, self.targets(patches), settings)
         self.together(patches)
+        check_unlabelled(self.unlabelled(patches), settings)
+
+    def unlabelled(self, patches: PatchSet) -> PatchSet | None:
+        """Return the tiles without labels; DataError if there are none in their folder."""
+        from napari_wsss.training.unlabelled import read_unlabelled
+
+        return None if self.tiles is None else read_unlabelled(self.tiles, patches)
 
     def mark(self, patches: PatchSet, settings: SegmenterSettings) -> str:
         """Return the fingerprint of the run."""
         from napari_wsss.training.segmenter import segmenter_mark
 
-        return segmenter_mark(*self.together(patches), settings)
+        return segmenter_mark(*self.together(patches), settings, self.unlabelled(patches))
 
     def job(
         self,
@@ -180,4 +198,5 @@ class SegmenterTraining:
             overwrite=overwrite,
             cancel=cancel,
             corrections=corrections,
+            unlabelled=self.unlabelled(patches),
         )
