@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -228,7 +229,7 @@ class FakeClient:
     """A client whose scheduler says what the test wants."""
 
     def __init__(self, counts=(), places=()):
-        self.counts, self.places = list(counts), list(places)
+        self.counts, self.places = list(counts), places
 
     def nthreads(self):
         if not self.counts:
@@ -237,7 +238,14 @@ class FakeClient:
         return {f"worker {i}": 1 for i in range(count)}
 
     def run(self, function, *arguments):
+        if isinstance(self.places, Exception):
+            raise self.places
         return dict(enumerate(self.places))
+
+    def submit(self, function, task, block, **how):
+        future = Future()
+        future.set_result(block)
+        return future
 
     def cancel(self, futures):
         raise OSError("Connection reset by peer")
@@ -294,6 +302,24 @@ def test_a_run_waits_for_workers_and_says_so():
     with pytest.raises(CancelledError):
         next(job)
     assert "No worker" in said[0].message
+
+
+def test_a_worker_that_leaves_at_the_wrong_moment_leaves_no_block_out():
+    client = FakeClient([1, 0, 1, 1, *[1] * 20])  # there, gone, there again
+    assert list(Cluster(client).run(None, ["one", "two", "three"], CancelToken())) == [
+        "one", "two", "three",
+    ]  # fmt: skip
+
+
+def test_all_blocks_are_given_out_before_the_last_worker_leaves():
+    client = FakeClient([1, 1])
+    assert list(Cluster(client).run(None, ["one"], CancelToken())) == ["one"]
+
+
+def test_a_worker_without_the_package_is_no_dead_scheduler():
+    client = FakeClient([1, 1], ModuleNotFoundError("No module named 'napari_wsss'"))
+    with pytest.raises(WsssError, match=r"worker cannot compute.*in the same version"):
+        run_job(Cluster(client).place("auto", "auto", CancelToken()))
 
 
 def test_a_scheduler_that_dies_is_told():

@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 
 import pytest
 
 from napari_wsss.inference.reader_pool import ReaderPool
+from napari_wsss.inference.reading import Loader
+from napari_wsss.jobs import CancelToken
 
 #: A read that never returns, in a program that has nothing more to do.
 HANGS = """
@@ -57,3 +59,19 @@ def test_shutdown_cancels_what_has_not_begun_and_ends_the_threads():
 
 def test_a_program_ends_although_a_read_hangs():
     subprocess.run([sys.executable, "-c", HANGS], timeout=60, check=True)
+
+
+class JustInTime(Future):
+    """A read that ends between the end of a wait and the question whether it has."""
+
+    def result(self, timeout=None):
+        if timeout is not None:
+            self.set_result("block")
+            raise TimeoutError
+        return super().result()
+
+
+def test_a_read_that_ends_as_the_wait_for_it_does_is_no_timeout():
+    loader = Loader.__new__(Loader)
+    loader._cancel = CancelToken()
+    assert loader._wait(JustInTime()) == "block"

@@ -293,13 +293,15 @@ def test_a_run_in_bf16_does_not_go_on_where_that_is_emulated(model, slide, tmp_p
     assert again.run["precision"] == "fp32"
 
 
-def test_a_run_whose_record_names_no_precision_goes_on(model, slide, tmp_path):
+def test_a_run_goes_on_whose_record_is_of_an_earlier_version(model, slide, tmp_path):
     auto = SETTINGS.changed(precision="auto")
     begin(slide, model, tmp_path, auto)
     path = tmp_path / "a.ome.zarr"
     run = read_run(path)
-    del run["precision"]
+    del run["precision"], run["settings"]["gate_windows"]
     write_run(path, run)
+    other = auto.changed(gate_windows="any")
+    assert run_status(slide, model, tmp_path, other, device="cpu").state == "other"
     assert segment_slide(slide, model, tmp_path, auto, device="cpu").path == path
     assert run_status(slide, model, tmp_path, auto, device="cpu").state == "finished"
 

@@ -149,12 +149,18 @@ def test_a_slide_that_changed_is_refused(label, tmp_path):
 
 
 def test_labels_that_do_not_fit_together_are_refused(label, tmp_path):
-    _, one = label({1: 1, 2: 2})
+    slide, one = label({1: 1, 2: 2})
     _, two = label({1: 1, 2: 2}, name="second", seed=1, um=32.0)
     with pytest.raises(DataError, match=r"32 px, 0\.5 µm/px"):
         on_slide([one, two], tmp_path / "set")
     with pytest.raises(DataError, match="the same slide"):
         on_slide([one, one], tmp_path / "set")
+    # Labels of earlier versions know the slide by another fingerprint.
+    earlier = one.with_name(f"earlier{one.name}")
+    text = one.read_text(encoding="utf-8")
+    earlier.write_text(text.replace(slide.fingerprint, "0" * 64), encoding="utf-8")
+    with pytest.raises(DataError, match="the same slide"):
+        on_slide([one, earlier], tmp_path / "set")
     with pytest.raises(DataError, match="No labels"):
         on_slide([], tmp_path / "set")
 

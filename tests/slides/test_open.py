@@ -273,6 +273,8 @@ def test_fingerprint_covers_the_files_that_belong_to_an_index(tmp_path):
     for name in ("Slidedat.ini", "Data0000.dat", "Data0001.dat"):
         (tmp_path / "a" / name).write_bytes(name.encode() * 1000)
     first = reader.fingerprint()
+    for name in (".DS_Store", "Thumbs.db"):  # which file managers leave behind
+        (tmp_path / "a" / name).write_bytes(b"icons")
     assert reader.fingerprint() == first
     (tmp_path / "a/Data0001.dat").write_bytes(b"Data0009.dat" * 1000)
     second = reader.fingerprint()
@@ -282,6 +284,9 @@ def test_fingerprint_covers_the_files_that_belong_to_an_index(tmp_path):
     (tmp_path / "b.jpg").write_bytes(b"pixels")
     reader.path.write_text("[Virtual Microscope Specimen]\nImageFile=../b.jpg\nNoLayers=1\n")
     assert reader.companions() == [tmp_path / "b.jpg"]
+    reader.path.unlink()
+    with pytest.raises(SlideError, match=r"b\.vms can no longer be read"):
+        reader.fingerprint()
 
 
 def test_fingerprints_of_earlier_versions_are_known(tiled_tiff, picture):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from napari_wsss.cams import PseudoMasks
-from napari_wsss.errors import OutputError, SettingsError
+from napari_wsss.errors import DataError, OutputError, SettingsError
 from napari_wsss.models import read_info
 from napari_wsss.patches import cut_patches
 from napari_wsss.workflows import run_project
@@ -92,6 +92,15 @@ def test_a_second_round_goes_on_from_the_first(tmp_path, draw_pictures):
     assert PseudoMasks(run / "pseudo-masks-2").made_by == "segmenter"
     assert (run / "segmenter-2.safetensors").is_file()
     assert set(run_project(file)["stages"].values()) == {"skipped"}
+
+
+@pytest.mark.parametrize("key", ["corrections", "unlabelled"])
+def test_a_misspelt_folder_is_told_before_anything_is_trained(tmp_path, draw_pictures, key):
+    file = project(tmp_path, draw_pictures)
+    file.write_text(file.read_text().replace("seed = 3", f'seed = 3\n{key} = "nowhere"'))
+    with pytest.raises(DataError, match="nowhere"):
+        run_project(file)
+    assert not (tmp_path / "run/classifier.safetensors").exists()
 
 
 def test_corrections_and_tiles_without_labels_are_learnt_from_besides(tmp_path, draw_pictures):

@@ -97,6 +97,7 @@ def pseudo_masks(
         Path,
         typer.Option(
             "--classifier",
+            "--model",
             metavar="MODEL",
             help="Trained classifier; or, for a second round, the segmenter that was trained on "
             "the masks of the first.",

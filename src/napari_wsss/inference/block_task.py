@@ -137,9 +137,10 @@ def _model(task: BlockTask) -> WsssModel:
     """
     key = task.model_sha256, task.model_info
     if key not in _MODELS:
+        _MODELS.clear()  # a worker's memory is for one
+        _pipeline.cache_clear()
         model = load_model(task.model)
         if (weights_digest(model), model.info.model_dump_json()) != key:
             raise ModelError(f"{task.model} holds another model than that of this run.")
-        _MODELS.clear()  # a worker's memory is for one
         _MODELS[key] = model
     return _MODELS[key]

@@ -6,6 +6,7 @@ process writes that.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import time
@@ -156,12 +157,11 @@ class Cluster:
         ModelError
             If a worker has no such device.
         WsssError
-            If the scheduler does not answer.
+            If the scheduler does not answer, or a worker cannot say.
         """
         while True:
             yield from self._wait_for_one(cancel)
-            with _scheduler_answers():
-                places = list(self.client.run(place_of, device, precision).values())
+            places = self._places(device, precision)
             if places:  # the only worker may have left
                 break
         types = {place.device for place in places}
@@ -172,6 +172,20 @@ class Cluster:
             name=" + ".join(sorted(set(cut))),
             precision="bf16" if all(p.precision == "bf16" for p in places) else "fp32",
         )
+
+    def _places(self, device: str, precision: str) -> list[Place]:
+        """Ask every worker what it is; none if there is none."""
+        try:
+            return list(self.client.run(place_of, device, precision).values())
+        except WsssError:
+            raise
+        except Exception as error:
+            if not self.size:  # it answers, or this says that it does not
+                return []
+            raise WsssError(
+                f"A worker cannot compute ({type(error).__name__}: {error}). Workers need "
+                "napari-wsss, in the same version as here."
+            ) from error
 
     def run(
         self, task: BlockTask, blocks: Iterable[Block], cancel: CancelToken
@@ -198,15 +212,16 @@ class Cluster:
         distributed = _distributed()
         running: set[Any] = set()
         left = iter(blocks)
+        all_given = False
         try:
-            while True:
+            while running or not all_given:
                 yield from self._wait_for_one(cancel)
                 with _scheduler_answers():
                     room = _DEEP * sum(self.client.nthreads().values()) - len(running)
-                for block in (b for _, b in zip(range(room), left, strict=False)):
-                    running.add(self._submitted(task, block))
-                if not running:
-                    return
+                given = [self._submitted(task, b) for b in itertools.islice(left, max(0, room))]
+                running.update(given)
+                # Without room, as the only worker may have left, nothing is known of the rest.
+                all_given = all_given or len(given) < room
                 cancel.raise_if_cancelled()
                 for future in [f for f in running if f.done()]:
                     running.discard(future)

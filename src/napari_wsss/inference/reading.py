@@ -130,8 +130,8 @@ class Loader:
             try:
                 return future.result(timeout=_PATIENCE)
             except StillRunning:
-                if future.done():  # the reader itself ran into a timeout
-                    raise
+                if future.done():  # just now, or the reader itself ran into a timeout
+                    return future.result()
 
 
 def _parts(rect: Rect, side: int) -> Iterator[Rect]:

@@ -15,6 +15,8 @@ __all__ = ["OUTCOME", "differences", "precision_of_run", "run_record"]
 
 #: Fields of ``run.json`` that say how a run ended and what became of it, not what it computes.
 OUTCOME = ("complete", "summary", "corrections", "checksums", "digest")
+#: What results are by settings that did not exist when their record was written.
+_BEFORE = {"settings.gate_windows": "mean"}
 #: Settings that do not change a result.
 _HOW = ("settings.batch_size", "settings.readers", "settings.unreadable")
 
@@ -90,7 +92,7 @@ def precision_of_run(earlier: Mapping[str, Any], settings: InferenceSettings, na
 
 def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return "field: earlier, now" for whatever decides on the result and is not equal."""
-    old, new = dict(_flat(earlier)), dict(_flat(now))
+    old, new = {**_BEFORE, **dict(_flat(earlier))}, {**_BEFORE, **dict(_flat(now))}
     rows = []
     for key in sorted(old.keys() | new.keys()):
         if key.split(".")[0] in OUTCOME or key in _HOW or old.get(key) == new.get(key):

@@ -89,6 +89,8 @@ def map_choices(info: ModelInfo, *, whole: bool = False) -> list[MapChoice]:
 
 def method_problem(info: ModelInfo, method: str) -> str | None:
     """Return why a classifier's maps cannot be made by a method; None if they can."""
+    if method == "segmenter":
+        return "Method 'segmenter' is for a second round, in a project. Choose 'auto' below."
     if method == "joint" and not has_joint_head(info):
         return "Method 'joint' needs a classifier with a joint head. Choose 'auto' below."
     if method == "heads" and not has_head(info, 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -239,8 +240,15 @@ def _check_alike(sources: Sequence[_Source]) -> None:
         raise DataError(
             f"Patches of one set must have one size and one µm/px, and these differ:{listed(rows)}"
         )
-    prints = [s.labels.slide.fingerprint for s in sources]
-    twice = [s.where for s in sources if prints.count(s.labels.slide.fingerprint) > 1]
+    # By the path, too: labels of earlier versions hold another kind of fingerprint.
+    prints = Counter(s.labels.slide.fingerprint for s in sources)
+    paths = Counter(s.path.absolute() for s in sources if s.path is not None)
+    twice = [
+        s.where
+        for s in sources
+        if prints[s.labels.slide.fingerprint] > 1
+        or (s.path is not None and paths[s.path.absolute()] > 1)
+    ]
     if twice:
         raise DataError(f"These are labels of the same slide; give one of them:{listed(twice)}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -67,7 +68,10 @@ def is_same_file(stored: str, now: str, path: Path | None) -> bool:
     if stored == now:
         return True
     try:
-        return path is not None and path.is_file() and stored == _earlier(path)
+        if path is None or not path.is_file():
+            return False
+        status = path.stat()
+        return stored == _earlier(path, status.st_size, status.st_mtime_ns)
     except OSError:
         return False
 
@@ -75,7 +79,7 @@ def is_same_file(stored: str, now: str, path: Path | None) -> bool:
 def _update(digest: hashlib._Hash, path: Path, pieces: int) -> None:
     size = path.stat().st_size
     digest.update(f"{size}\0".encode())
-    with path.open("rb", buffering=0) as file:
+    with path.open("rb") as file:
         if size <= _WHOLE:
             while block := file.read(_MIB):
                 digest.update(block)
@@ -86,9 +90,10 @@ def _update(digest: hashlib._Hash, path: Path, pieces: int) -> None:
         digest.update(_read(file, size - _MIB, _MIB))
 
 
-def _earlier(path: Path) -> str:
-    size = path.stat().st_size
-    with path.open("rb", buffering=0) as file:
+@functools.lru_cache(maxsize=1024)
+def _earlier(path: Path, size: int, changed_ns: int) -> str:
+    """Return the earlier kind; a folder of labels asks for that of one slide many times."""
+    with path.open("rb") as file:
         head, tail = _read(file, 0, _MIB), _read(file, max(size - _MIB, 0), _MIB)
     return hashlib.sha256(f"{size}\0".encode() + head + tail).hexdigest()
 

@@ -201,6 +201,7 @@ def project_job(
     stages = Stages(out, overwrite)
     run = _Run(file, home, stages, device, cancel)
     patches = yield from run.patches()
+    besides = run.besides(patches)  # before hours of training: a folder may be misspelt
     shared: dict[str, Any] = {"device": device, "cancel": cancel}
     seed = {"seed": file.project.seed}
     classifier, chain = yield from phase_one_job(
@@ -214,7 +215,7 @@ def project_job(
         file.pseudo_masks,
         file.segmenter.changed(**seed),
         file.project.rounds or recipe(file.project.recipe or "default").rounds,
-        run.besides(patches),
+        besides,
         **shared,
     )
     result: dict[str, Any] = {"stages": stages.outcome, "out": str(out)}

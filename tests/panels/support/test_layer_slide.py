@@ -15,7 +15,7 @@ from napari.layers._source import layer_source
 
 from napari_wsss.errors import SlideError
 from napari_wsss.panels.reader import read
-from napari_wsss.panels.support.layer_slide import layer_mpp, slide_of, slide_problem
+from napari_wsss.panels.support.layer_slide import is_picture, layer_mpp, slide_of, slide_problem
 
 RGB = np.random.default_rng(0).integers(0, 256, (120, 90, 3), np.uint8)
 
@@ -23,6 +23,13 @@ RGB = np.random.default_rng(0).integers(0, 256, (120, 90, 3), np.uint8)
 @pytest.fixture
 def model():
     return ViewerModel()
+
+
+def test_layers_of_results_are_not_taken_for_slides(model):
+    ours = model.add_image(RGB[..., 0], metadata={"napari_wsss": {"result": "a.ome.zarr"}})
+    grey = model.add_image(RGB[..., 0], metadata={"napari_wsss": {"downsample": (1, 1)}})
+    slide = model.add_image(RGB, rgb=True)
+    assert [is_picture(layer) for layer in (ours, grey, slide)] == [False, True, True]
 
 
 def test_an_array_of_another_plugin(model):

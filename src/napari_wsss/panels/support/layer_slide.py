@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_wsss.errors import SlideError, WsssError
+from napari_wsss.panels.support.layers import METADATA
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -27,8 +28,13 @@ def may_be_slide(layer: Layer) -> bool:
 
 
 def is_picture(layer: Layer) -> bool:
-    """Whether a layer is an image, RGB or not: what a user may take for a slide."""
-    return type(layer).__name__ == "Image"
+    """Whether a layer is an image, RGB or not: what a user may take for a slide.
+
+    Layers of results, such as their uncertainty, are none.
+    """
+    if type(layer).__name__ != "Image":
+        return False
+    return "result" not in dict(layer.metadata or {}).get(METADATA, {})
 
 
 def slide_problem(layer: Layer | None) -> str | None:

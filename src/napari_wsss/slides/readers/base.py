@@ -93,7 +93,11 @@ class FileReader(Reader):
 
     def fingerprint(self) -> str:
         """Return what `file_fingerprint` makes of the file and its companions."""
-        return file_fingerprint(self.path, self.companions())
+        try:
+            companions = self.companions()
+        except OSError as error:
+            raise SlideError(f"{self.path} can no longer be read: {error}") from error
+        return file_fingerprint(self.path, companions)
 
     def companions(self) -> list[Path]:
         """Return the other files that hold pixels of the slide; none by default."""

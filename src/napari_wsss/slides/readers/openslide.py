@@ -109,7 +109,8 @@ class OpenSlideReader(FileReader):
         suffix = self.path.suffix.lower()
         if suffix == ".mrxs":
             folder = self.path.with_suffix("")
-            return [p for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
+            # Not all that is there: file managers leave files of their own.
+            return [p for p in _listed(folder) if p.suffix.lower() in (".dat", ".ini")]
         if suffix in (".vms", ".vmu"):
             text = self.path.read_text("latin-1")
             named = {Path(line.partition("=")[2].strip()).name for line in text.splitlines()}
@@ -122,6 +123,10 @@ class OpenSlideReader(FileReader):
             if self._slide is not None:
                 self._slide.close()
                 self._slide = None
+
+
+def _listed(folder: Path) -> list[Path]:
+    return [p for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
 
 
 def _tile(properties: dict[str, str], level: int) -> tuple[int, int]:
