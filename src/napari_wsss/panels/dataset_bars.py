@@ -95,10 +95,13 @@ class CountBars(QWidget):
         bar_px = max(10, self.width() - _INDENT_PX - name_px - number_px - 6)
         left = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
         right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+
+        def elided(name: str) -> str:
+            return metrics.elidedText(name, Qt.TextElideMode.ElideRight, name_px - 6)
+
         for i, bar in enumerate(self._bars):
             top = i * row_px
-            name = shortened(bar.name, lambda t: metrics.horizontalAdvance(t) <= name_px - 6)
-            name = metrics.elidedText(name, Qt.TextElideMode.ElideRight, name_px - 6)
+            name = elided(shortened(bar.name, lambda t: elided(t) == t))
             painter.setPen(text)
             painter.drawText(QRect(_INDENT_PX, top, name_px, row_px), left, name)
             number = QRect(self.width() - number_px, top, number_px, row_px)
