@@ -44,6 +44,21 @@ def make_model() -> MakeModel:
     return make
 
 
+@pytest.fixture(scope="module")
+def model() -> Segmenter:
+    """Return the segmenter of the tests that run over slides."""
+    torch.manual_seed(0)
+    info = ModelInfo(
+        kind="segmenter",
+        encoder=EncoderSettings(name="test_resnet", weights="random", upscale=1.0),
+        architecture={"decoder_channels": 16, "encoder_stages": 3},
+        classes=ClassTable.from_names(["a", "b", "c"]).to_dict(),
+        mpp=0.5,
+        patch_size_px=64,
+    )
+    return Segmenter(info).eval()
+
+
 class KnownModel(Classifier):
     """Logits and presence that the test chooses, as functions of the pixels."""
 

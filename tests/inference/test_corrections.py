@@ -13,9 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from napari_wsss.classes import ClassTable
 from napari_wsss.errors import DataError, OutputError, SlideError
 from napari_wsss.export import class_areas
 from napari_wsss.inference import (
@@ -32,27 +30,12 @@ from napari_wsss.inference import (
 )
 from napari_wsss.inference.change import locked
 from napari_wsss.jobs import Log
-from napari_wsss.models import ModelInfo, Segmenter
-from napari_wsss.settings import EncoderSettings, InferenceSettings
+from napari_wsss.settings import InferenceSettings
 from napari_wsss.slides import open_labels, open_slide
 from napari_wsss.slides.downsample import halve
 
 SETTINGS = InferenceSettings(block_px=512, tissue_only=False, precision="fp32")
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def model():
-    torch.manual_seed(0)
-    info = ModelInfo(
-        kind="segmenter",
-        encoder=EncoderSettings(name="test_resnet", weights="random", upscale=1.0),
-        architecture={"decoder_channels": 16, "encoder_stages": 3},
-        classes=ClassTable.from_names(["a", "b", "c"]).to_dict(),
-        mpp=0.5,
-        patch_size_px=64,
-    )
-    return Segmenter(info).eval()
 
 
 @pytest.fixture(scope="module")

@@ -19,34 +19,18 @@ import pytest
 import torch
 import zarr
 
-from napari_wsss.classes import ClassTable
 from napari_wsss.errors import CancelledError, OutputError, SlideError
 from napari_wsss.inference import Engine, run_status, segment_job, segment_slide, verify_result
 from napari_wsss.inference.journal import Entry, Journal
 from napari_wsss.inference.tiles import Rect
 from napari_wsss.jobs import BlockDone, CancelToken
-from napari_wsss.models import ModelInfo, Segmenter
-from napari_wsss.settings import EncoderSettings, InferenceSettings
+from napari_wsss.settings import InferenceSettings
 from napari_wsss.slides import open_slide
 from napari_wsss.slides.pyramid import Pyramid
 from napari_wsss.slides.slide import Slide
 
 SETTINGS = InferenceSettings(block_px=512, tissue_only=False, precision="fp32")
 BLOCKS = 6
-
-
-@pytest.fixture(scope="module")
-def model():
-    torch.manual_seed(0)
-    info = ModelInfo(
-        kind="segmenter",
-        encoder=EncoderSettings(name="test_resnet", weights="random", upscale=1.0),
-        architecture={"decoder_channels": 16, "encoder_stages": 3},
-        classes=ClassTable.from_names(["a", "b", "c"]).to_dict(),
-        mpp=0.5,
-        patch_size_px=64,
-    )
-    return Segmenter(info).eval()
 
 
 @pytest.fixture(scope="module")

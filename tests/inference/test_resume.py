@@ -16,7 +16,6 @@ import tifffile
 import torch
 import zarr
 
-from napari_wsss.classes import ClassTable
 from napari_wsss.errors import CancelledError, OutputError, SlideError, WsssError
 from napari_wsss.inference import (
     Engine,
@@ -29,26 +28,12 @@ from napari_wsss.inference import (
 from napari_wsss.inference.predict import image_logits
 from napari_wsss.inference.result import NOT_COMPUTED, read_run, write_run
 from napari_wsss.jobs import BlockDone, CancelToken, Log
-from napari_wsss.models import ModelInfo, Segmenter, device
-from napari_wsss.settings import EncoderSettings, InferenceSettings
+from napari_wsss.models import Segmenter, device
+from napari_wsss.settings import InferenceSettings
 from napari_wsss.slides import open_slide
 from napari_wsss.slides.slide import Slide
 
 SETTINGS = InferenceSettings(block_px=512, tissue_only=False, precision="fp32")
-
-
-@pytest.fixture(scope="module")
-def model():
-    torch.manual_seed(0)
-    info = ModelInfo(
-        kind="segmenter",
-        encoder=EncoderSettings(name="test_resnet", weights="random", upscale=1.0),
-        architecture={"decoder_channels": 16, "encoder_stages": 3},
-        classes=ClassTable.from_names(["a", "b", "c"]).to_dict(),
-        mpp=0.5,
-        patch_size_px=64,
-    )
-    return Segmenter(info).eval()
 
 
 @pytest.fixture(scope="module")

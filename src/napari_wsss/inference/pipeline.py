@@ -129,9 +129,7 @@ class Pipeline:
                 stored.append(writer.submit(store, *self._fetch(computed.popleft())))
             while stored:
                 yield stored.popleft().result()
-        except GeneratorExit:  # nobody listens any more
-            raise
-        except BaseException:
+        except Exception:  # of a reader, the network or the writer; raised again below
             writer.shutdown(wait=True, cancel_futures=True)
             yield from (f.result() for f in stored if not f.cancelled() and not f.exception())
             raise

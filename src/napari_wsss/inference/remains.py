@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from napari_wsss.inference.result import LABELS
@@ -43,12 +42,9 @@ def remove_remains(path: Path) -> None:
         If they cannot be removed.
     """
     with writing(path):
-        for child in _levels(path):
-            shutil.rmtree(child)
-
-
-def _levels(path: Path) -> Iterator[Path]:
-    yield from [child for child in path.iterdir() if _holds_levels(child)]
+        for child in list(path.iterdir()):
+            if _holds_levels(child):
+                shutil.rmtree(child)
 
 
 def _holds_levels(path: Path) -> bool:

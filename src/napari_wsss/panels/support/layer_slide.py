@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_wsss.errors import SlideError, WsssError
-from napari_wsss.panels.support.layers import METADATA
+from napari_wsss.panels.support.layers import named_result
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -32,9 +32,7 @@ def is_picture(layer: Layer) -> bool:
 
     Layers of results, such as their uncertainty, are none.
     """
-    if type(layer).__name__ != "Image":
-        return False
-    return "result" not in dict(layer.metadata or {}).get(METADATA, {})
+    return type(layer).__name__ == "Image" and named_result(layer) is None
 
 
 def slide_problem(layer: Layer | None) -> str | None:

@@ -7,6 +7,7 @@ theirs from here. Where µm/px are unknown, layers stay in pixels.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = [
     "label_colors",
     "labels_layer",
     "map_layer",
+    "named_result",
     "uncertainty_look",
 ]
 
@@ -32,6 +34,12 @@ LayerData = tuple[Any, dict[str, Any], str]
 #: Stored label of pixels that were not computed; drawn in faint grey.
 _NOT_COMPUTED, _NOT_COMPUTED_COLOR = 255, "#80808040"
 _CLEAR = "#00000000"
+
+
+def named_result(layer: Any) -> Path | None:
+    """Return the result that the metadata of a layer name; None if they name none."""
+    name = layer.metadata.get(METADATA, {}).get("result")
+    return None if name is None else Path(name)
 
 
 def image_layer(levels: Sequence[Any], name: str, mpp: float | None) -> LayerData:

@@ -13,6 +13,7 @@ from napari_wsss.panels.support.layers import (
     METADATA,
     label_colors,
     map_layer,
+    named_result,
     uncertainty_look,
 )
 
@@ -35,7 +36,7 @@ def result_of(layer: Layer) -> Path | None:
     layer = raw(layer)
     if not isinstance(layer, Labels):
         return None
-    said = _said(layer)
+    said = named_result(layer)
     if said is not None:
         return said
     finest = layer.data[0] if layer.multiscale else layer.data
@@ -53,16 +54,10 @@ def layers_of(viewer: napari.viewer.Viewer, path: Path) -> list[Layer]:
     """Return the layers in a viewer that show the result at `path`: labels and uncertainty."""
     found = []
     for layer in map(raw, tuple(viewer.layers)):
-        shown = _said(layer) or result_of(layer)
+        shown = named_result(layer) or result_of(layer)
         if shown is not None and shown.absolute() == path.absolute():
             found.append(layer)
     return found
-
-
-def _said(layer: Layer) -> Path | None:
-    """Return the result that the metadata of a layer name."""
-    said = layer.metadata.get(METADATA, {}).get("result")
-    return None if said is None else Path(said)
 
 
 class ShownResult:
