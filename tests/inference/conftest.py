@@ -82,24 +82,26 @@ def known_model() -> Callable[..., KnownModel]:
     return make
 
 
-KillAt = Callable[[Callable[[], object], Path, "int | None"], int]
+KillAt = Callable[..., int]
 
 
 @pytest.fixture
 def kill_at() -> KillAt:
     """Run work in a fork that kills itself at its n-th change of the disk.
 
-    Called with the work, a file to count in, and n (None lets it end); returns how many changes
-    there were, or minus the signal that ended it.
+    Called with the work, a file to count in, n (None lets it end), and a part of the name of
+    the file whose first change is the first to count: chunks are written by several threads,
+    which try to make one folder now twice and now once. Returns how many changes there were,
+    or minus the signal that ended it.
     """
 
-    def run(work: Callable[[], object], counter: Path, moment: int | None) -> int:
+    def run(work: Callable[[], object], counter: Path, moment: int | None, since: str = "") -> int:
         pid = os.fork()
         if pid == 0:
             code = 1
             try:
                 torch.set_num_threads(1)
-                made = _count_changes(moment)
+                made = _count_changes(moment, since)
                 work()
                 counter.write_text(str(made[0]))
                 code = 0
@@ -114,16 +116,21 @@ def kill_at() -> KillAt:
     return run
 
 
-def _count_changes(moment: int | None) -> list[int]:
+def _count_changes(moment: int | None, since: str) -> list[int]:
     """Count calls that change the disk, through Python's audit hook; kill at the n-th."""
     made = [0]
+    counting = not since
     changes = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
 
     def watch(event: str, args: tuple) -> None:
+        nonlocal counting
         writes = (
             event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
         )
         if writes or event in changes:
+            counting = counting or since in str(args[0])
+            if not counting:
+                return
             if made[0] == moment:
                 os.kill(os.getpid(), signal.SIGKILL)
             made[0] += 1

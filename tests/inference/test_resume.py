@@ -440,8 +440,9 @@ def test_killed_at_twenty_moments(model, slide, tmp_path, finished, kill_at):
         return kill_at(lambda: segment_slide(slide, model, out, SETTINGS), counter, moment)
 
     total = killed(tmp_path / "count", None)
-    assert total > 40
-    for i, moment in enumerate(rng.choice(total, 20, replace=False)):
+    assert total > 50
+    # A few more or fewer the next time, as threads meet; the last ones are tests of the seal.
+    for i, moment in enumerate(rng.choice(total - 10, 20, replace=False)):
         out = tmp_path / str(i)
         assert killed(out, int(moment)) == -signal.SIGKILL
         segment_slide(slide, model, out, SETTINGS)
