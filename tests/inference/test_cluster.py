@@ -23,6 +23,7 @@ from napari_wsss.inference import (
     Cluster,
     RunOptions,
     block_task,
+    cluster,
     map_slide,
     segment_job,
     segment_slide,
@@ -306,14 +307,33 @@ def test_a_run_waits_for_workers_and_says_so():
 
 def test_a_worker_that_leaves_at_the_wrong_moment_leaves_no_block_out():
     client = FakeClient([1, 0, 1, 1, *[1] * 20])  # there, gone, there again
-    assert list(Cluster(client).run(None, ["one", "two", "three"], CancelToken())) == [
-        "one", "two", "three",
-    ]  # fmt: skip
+    done = Cluster(client).run(None, ["one", "two", "three"], CancelToken())
+    assert sorted(done) == ["one", "three", "two"]
 
 
 def test_all_blocks_are_given_out_before_the_last_worker_leaves():
     client = FakeClient([1, 1])
     assert list(Cluster(client).run(None, ["one"], CancelToken())) == ["one"]
+
+
+def test_what_was_done_when_it_is_cancelled_is_kept(monkeypatch):
+    client, token, running = FakeClient([1] * 9), CancelToken(), []
+
+    def submit(function, task, block, **how):
+        running.append((Future(), block))
+        return running[-1][0]
+
+    def meanwhile(distributed, futures):
+        for future, block in running:
+            future.set_result(block)
+        token.cancel()
+
+    monkeypatch.setattr(client, "submit", submit)
+    monkeypatch.setattr(cluster, "_wait_for_any", meanwhile)
+    job, kept = Cluster(client).run(None, ["one", "two", "three"], token), []
+    with pytest.raises(CancelledError):
+        kept.extend(job)
+    assert sorted(kept) == ["one", "two"]
 
 
 def test_a_worker_without_the_package_is_no_dead_scheduler():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -33,18 +34,24 @@ CHUNK = 64
 PATCH = 48
 
 
-@pytest.fixture(scope="module", params=[1.0, 1.5], ids=["upscale 1", "upscale 1.5"])
-def model(request):
+@cache
+def model_of(upscale, stages):
+    """A network whose halo and stride depend on how many stages of the encoder it uses."""
     torch.manual_seed(0)
     info = ModelInfo(
         kind="segmenter",
-        encoder=EncoderSettings(name="test_resnet", weights="random", upscale=request.param),
-        architecture={"decoder_channels": 16, "encoder_stages": 3},
+        encoder=EncoderSettings(name="test_resnet", weights="random", upscale=upscale),
+        architecture={"decoder_channels": 16, "encoder_stages": stages},
         classes=ClassTable.from_names(["a", "b", "c"]).to_dict(),
         mpp=0.5,
         patch_size_px=PATCH,
     )
     return Segmenter(info).eval()
+
+
+@pytest.fixture(params=[1.0, 1.5], ids=["upscale 1", "upscale 1.5"])
+def upscale(request):
+    return request.param
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,6 +89,7 @@ def run(slide, model, out, chosen, interruptions, view):
 
 
 @given(
+    stages=st.integers(3, 5),
     shape=st.tuples(st.integers(1, 300), st.integers(1, 300)),
     block_px=st.sampled_from([64, 128, 192, 320]),
     gate=st.booleans(),
@@ -98,8 +106,9 @@ def run(slide, model, out, chosen, interruptions, view):
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_any_run_gives_the_labels_of_the_whole_image(
-    model, shape, block_px, gate, batch_size, readers, view, interruptions, seed
+    upscale, stages, shape, block_px, gate, batch_size, readers, view, interruptions, seed
 ):
+    model = model_of(upscale, stages)
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (-(-shape[0] // 8), -(-shape[1] // 8), 3), np.uint8)
     image = coarse.repeat(8, 0).repeat(8, 1)[: shape[0], : shape[1]]

@@ -214,7 +214,14 @@ class Cluster:
         left = iter(blocks)
         all_given = False
         try:
-            while running or not all_given:
+            while True:
+                # First, so that what was done before a wish to cancel is not lost.
+                for future in [f for f in running if f.done()]:
+                    running.discard(future)
+                    yield _result(future)
+                cancel.raise_if_cancelled()
+                if all_given and not running:
+                    return
                 yield from self._wait_for_one(cancel)
                 with _scheduler_answers():
                     room = _DEEP * sum(self.client.nthreads().values()) - len(running)
@@ -222,10 +229,6 @@ class Cluster:
                 running.update(given)
                 # Without room, as the only worker may have left, nothing is known of the rest.
                 all_given = all_given or len(given) < room
-                cancel.raise_if_cancelled()
-                for future in [f for f in running if f.done()]:
-                    running.discard(future)
-                    yield _result(future)
                 if running and not any(f.done() for f in running):
                     _wait_for_any(distributed, running)
         finally:
