@@ -375,10 +375,9 @@ def test_hidden_classes_are_hidden_on_the_slide(ready, viewer, qtbot):
 def second(viewer, ready):
     """A slide beside the first, opened later."""
     pixels = np.random.default_rng(5).integers(40, 230, (600, 700, 3), np.uint8)
-    layer = viewer.add_image(
+    return viewer.add_image(
         pixels, rgb=True, name="other", scale=(0.5, 0.5), translate=(0, 400), units=("µm", "µm")
     )
-    return layer
 
 
 def shown(viewer):
@@ -408,7 +407,12 @@ def test_results_of_two_slides_stay_side_by_side(ready, viewer, slide, second, q
         ready.exports.buttons["csv"].click()
     assert first.with_name("other.csv").is_file()
     assert not first.with_name("case.csv").exists()
-    # Back to the first: of its layers there are no two.
+    # They follow what is selected.
+    viewer.layers.selection.active = by_name(viewer, "case seg")
+    qtbot.waitUntil(lambda: ready.shown.text() == "case", timeout=WAIT)
+    assert state_of(viewer).result == first
+    assert ready.exports.folder.isEnabled()
+    # The first is asked for again: of its layers there are no two.
     ready.slide.layer = slide
     qtbot.waitUntil(lambda: ready.job.button.text() == "Show result", timeout=WAIT)
     ready.job.button.click()

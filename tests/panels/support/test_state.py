@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import json
+import shutil
 import weakref
 from pathlib import Path
 
@@ -74,3 +76,25 @@ def test_finished_results_that_are_opened_are_noted():
     assert (state.result, said) == (Path("/c.ome.zarr"), ["result"])
     viewer.add_layer(labels_of("/c.ome.zarr", complete=True))  # its layers are others now
     assert said == ["result", "result"]
+
+
+def test_a_result_that_is_selected_is_the_one_if_it_is_finished_now(tmp_path):
+    viewer = ViewerModel()
+    layers = {}
+    for name in ("a", "b", "cut off"):
+        (tmp_path / name).mkdir()
+        record = {"complete": name != "cut off"}
+        (tmp_path / name / "run.json").write_text(json.dumps(record))
+        # What a layer says of its result is of the time when it was made.
+        layers[name] = viewer.add_layer(labels_of(tmp_path / name, complete=name == "a"))
+    state, said = state_of(viewer), []
+    assert state.result == tmp_path / "a"
+    state.changed.connect(said.append)
+    viewer.layers.selection.active = layers["b"]
+    assert state.result == tmp_path / "b"
+    viewer.layers.selection.active = layers["cut off"]
+    viewer.layers.selection.active = viewer.add_labels(np.zeros((4, 4), np.uint8))
+    shutil.rmtree(tmp_path / "a")
+    viewer.layers.selection.active = layers["a"]
+    viewer.layers.selection.clear()
+    assert (state.result, said) == (tmp_path / "b", ["result"])

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 
-from napari_wsss.panels.support.layers import METADATA
+from napari_wsss.errors import SlideError
+from napari_wsss.panels.support.layers import METADATA, named_result
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -34,7 +35,7 @@ class WorkState:
     corrections
         Folder of corrected patches with true masks, added to last.
     result
-        Folder ``NAME.ome.zarr`` of the finished result that was made or opened last.
+        Folder ``NAME.ome.zarr`` of the finished result that was made, opened or selected last.
     folder
         Where the user works: outputs go there unless another place is chosen.
     changed
@@ -80,13 +81,20 @@ class WorkState:
             self.changed.emit(name)
 
     def follow(self, viewer: Any) -> None:
-        """Take note of finished results that are in a viewer or come into it as layers."""
+        """Take note of finished results that are in a viewer, come into it, or are selected."""
         viewer.layers.events.inserted.connect(self._inserted)
+        viewer.layers.selection.events.active.connect(self._selected)
         for layer in viewer.layers:
             self._take_note(layer)
 
     def _inserted(self, event: Any) -> None:
         self._take_note(event.value)
+
+    def _selected(self, event: Any) -> None:
+        layer = event.value
+        path = named_result(layer) if type(layer).__name__ == "Labels" else None
+        if path is not None and path != self.result and _is_finished(path):
+            self.set(result=path)
 
     def _take_note(self, layer: Layer) -> None:
         told = layer.metadata.get(METADATA, {})
@@ -97,6 +105,16 @@ class WorkState:
             self.changed.emit("result")  # the same one, but its layers are others
         else:
             self.set(result=path)
+
+
+def _is_finished(path: Path) -> bool:
+    """Whether a result is there and whole now, whatever it was when its layer was made."""
+    from napari_wsss.inference.result import read_run
+
+    try:
+        return bool(read_run(path).get("complete"))
+    except SlideError:
+        return False
 
 
 #: By the identity of the viewer: proxies of one viewer must share its state.
