@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,14 +20,14 @@ from napari_wsss.settings import EncoderSettings
 MakeModel = Callable[..., WsssModel]
 
 
-def info_of(kind: str, encoder: dict, architecture: dict) -> ModelInfo:
+def info_of(kind: str, encoder: dict, architecture: dict, **more: Any) -> ModelInfo:
     fields = {"name": "test_resnet", "weights": "random", "upscale": 1.0, **encoder}
     return ModelInfo(
         kind=kind,
         encoder=EncoderSettings(**fields),
         architecture=architecture,
         classes=ClassTable.from_names(["a", "b", "c"]).to_dict(),
-        patch_size_px=48,
+        **{"patch_size_px": 48, **more},
     )
 
 
@@ -48,14 +49,8 @@ def make_model() -> MakeModel:
 def model() -> Segmenter:
     """Return the segmenter of the tests that run over slides."""
     torch.manual_seed(0)
-    info = ModelInfo(
-        kind="segmenter",
-        encoder=EncoderSettings(name="test_resnet", weights="random", upscale=1.0),
-        architecture={"decoder_channels": 16, "encoder_stages": 3},
-        classes=ClassTable.from_names(["a", "b", "c"]).to_dict(),
-        mpp=0.5,
-        patch_size_px=64,
-    )
+    architecture = {"decoder_channels": 16, "encoder_stages": 3}
+    info = info_of("segmenter", {}, architecture, mpp=0.5, patch_size_px=64)
     return Segmenter(info).eval()
 
 

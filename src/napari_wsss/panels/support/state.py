@@ -91,20 +91,23 @@ class WorkState:
         self._take_note(event.value)
 
     def _selected(self, event: Any) -> None:
-        layer = event.value
-        path = named_result(layer) if type(layer).__name__ == "Labels" else None
+        path = _labelled_result(event.value)
         if path is not None and path != self.result and _is_finished(path):
             self.set(result=path)
 
     def _take_note(self, layer: Layer) -> None:
-        told = layer.metadata.get(METADATA, {})
-        if not told.get("complete") or type(layer).__name__ != "Labels":
+        path = _labelled_result(layer)
+        if path is None or not layer.metadata[METADATA].get("complete"):
             return
-        path = Path(told["result"])
         if path == self.result:
             self.changed.emit("result")  # the same one, but its layers are others
         else:
             self.set(result=path)
+
+
+def _labelled_result(layer: Layer | None) -> Path | None:
+    """Return the result whose labels a layer shows, by its metadata; None for other layers."""
+    return named_result(layer) if type(layer).__name__ == "Labels" else None
 
 
 def _is_finished(path: Path) -> bool:
