@@ -44,6 +44,10 @@ __all__ = ["SegmentPanel"]
 
 _PURPOSE = "Segments a slide with a trained model, beginning where you look."
 _NEXT = "Segmented. Next: mend what is wrong in Correct, or export the result below."
+_UNFINISHED = (
+    "What is shown is not finished, and the areas are those of its part that is. The same slide, "
+    "model and settings go on with it."
+)
 _ANOTHER = "To segment a slide, drop its file into the viewer."
 #: Milliseconds between two refreshes of the layers, and of the areas.
 _REFRESH_MS, _AREAS_MS = 200, 1000
@@ -179,10 +183,11 @@ class SegmentPanel(Panel):
             self.model.path = self.state.classifier
         elif name == "folder":
             self._suggest_folder()
-        elif name == "result":
+        elif name in ("result", "shown"):
             soon(self, self._show_opened)  # once all of its layers are there
-            self._count()
-            self._update()
+            if name == "result":
+                self._count()
+                self._update()
 
     def _inputs_changed(self, _: object = None) -> None:
         self.replace.setChecked(False)
@@ -295,7 +300,10 @@ class SegmentPanel(Panel):
         result = None if self.job.runner.running else self.state.result
         # What is exported is what the legend is of.
         self.exports.set_result(result if shown in (None, result) else None)
-        self.say(_NEXT if result is not None and result == shown else _PURPOSE)
+        if shown is None or self.job.runner.running:
+            self.say(_PURPOSE)
+        else:
+            self.say(_NEXT if result == shown else _UNFINISHED)
 
     def _show_row(self, field: QLabel | MppField, shown: bool) -> None:
         self._inputs.setRowVisible(field, shown)
@@ -362,8 +370,8 @@ class SegmentPanel(Panel):
         self._sum_up()
 
     def _show_opened(self) -> None:
-        """Sum up a finished result that was opened, unless one is being made."""
-        path, before = self.state.result, self._result
+        """Sum up a result that was opened, unless one is being made."""
+        path, before = self.state.shown, self._result
         if path is None or self._closed or self.job.runner.running:
             return
         if before is not None and before.path == path and before.labels in before.layers:

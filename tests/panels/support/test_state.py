@@ -71,11 +71,16 @@ def test_finished_results_that_are_opened_are_noted():
     for told in ({"complete": False}, {}):  # cut off, or still being made
         viewer.add_layer(labels_of("/b.ome.zarr", **told))
     viewer.add_labels(np.zeros((4, 4), np.uint8))
-    assert (state.result, said) == (Path("/a.ome.zarr"), [])
+    # The second time its layers are others.
+    assert (state.result, said) == (Path("/a.ome.zarr"), ["shown", "shown"])
+    assert state.shown == Path("/b.ome.zarr")
+    said.clear()
     viewer.add_layer(labels_of("/c.ome.zarr", complete=True))
-    assert (state.result, said) == (Path("/c.ome.zarr"), ["result"])
+    assert state.shown == state.result == Path("/c.ome.zarr")
+    assert sorted(said) == ["result", "shown"]
+    said.clear()
     viewer.add_layer(labels_of("/c.ome.zarr", complete=True))  # its layers are others now
-    assert said == ["result", "result"]
+    assert said == ["result"]
 
 
 def test_a_result_that_is_selected_is_the_one_if_it_is_finished_now(tmp_path):
@@ -93,8 +98,10 @@ def test_a_result_that_is_selected_is_the_one_if_it_is_finished_now(tmp_path):
     viewer.layers.selection.active = layers["b"]
     assert state.result == tmp_path / "b"
     viewer.layers.selection.active = layers["cut off"]
+    assert state.shown == tmp_path / "cut off"
     viewer.layers.selection.active = viewer.add_labels(np.zeros((4, 4), np.uint8))
     shutil.rmtree(tmp_path / "a")
     viewer.layers.selection.active = layers["a"]
     viewer.layers.selection.clear()
-    assert (state.result, said) == (tmp_path / "b", ["result"])
+    assert (state.result, said.count("result")) == (tmp_path / "b", 1)
+    assert state.shown == tmp_path / "a"  # as far as it can be

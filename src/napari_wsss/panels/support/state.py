@@ -36,6 +36,8 @@ class WorkState:
         Folder of corrected patches with true masks, added to last.
     result
         Folder ``NAME.ome.zarr`` of the finished result that was made, opened or selected last.
+    shown
+        The result whose labels were opened or selected last, finished or not.
     folder
         Where the user works: outputs go there unless another place is chosen.
     changed
@@ -45,7 +47,7 @@ class WorkState:
     changed = Signal(str)
     _FIELDS: ClassVar = (
         "patch_set", "classifier", "pseudo_masks", "masked", "corrections", "segmenter", "result",
-        "folder",
+        "shown", "folder",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -56,6 +58,7 @@ class WorkState:
         self.corrections: Path | None = None
         self.segmenter: Path | None = None
         self.result: Path | None = None
+        self.shown: Path | None = None
         self.folder: Path | None = None
 
     def set(self, **fields: Any) -> None:
@@ -81,7 +84,7 @@ class WorkState:
             self.changed.emit(name)
 
     def follow(self, viewer: Any) -> None:
-        """Take note of finished results that are in a viewer, come into it, or are selected."""
+        """Take note of results that are in a viewer, come into it, or are selected."""
         viewer.layers.events.inserted.connect(self._inserted)
         viewer.layers.selection.events.active.connect(self._selected)
         for layer in viewer.layers:
@@ -92,17 +95,21 @@ class WorkState:
 
     def _selected(self, event: Any) -> None:
         path = _labelled_result(event.value)
-        if path is not None and path != self.result and _is_finished(path):
-            self.set(result=path)
+        if path is not None:
+            self._set_shown(path, path == self.result or _is_finished(path))
 
     def _take_note(self, layer: Layer) -> None:
         path = _labelled_result(layer)
-        if path is None or not layer.metadata[METADATA].get("complete"):
+        if path is None:
             return
-        if path == self.result:
-            self.changed.emit("result")  # the same one, but its layers are others
-        else:
-            self.set(result=path)
+        finished = bool(layer.metadata[METADATA].get("complete"))
+        known = path == (self.result if finished else self.shown)
+        self._set_shown(path, finished)
+        if known:  # the same one, but its layers are others
+            self.changed.emit("result" if finished else "shown")
+
+    def _set_shown(self, path: Path, finished: bool) -> None:
+        self.set(shown=path, **({"result": path} if finished else {}))
 
 
 def _labelled_result(layer: Layer | None) -> Path | None:
