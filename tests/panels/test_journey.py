@@ -206,11 +206,18 @@ def test_from_a_slide_to_a_corrected_segmentation(
     assert patches.mpp == mpp
 
     # Look the data set over; the grid makes room for the slide.
-    trip.go_to(DatasetPanel)
+    panel = trip.go_to(DatasetPanel)
     assert not label.hand.grid.layer.visible
     viewer.reset_view()
     wait_for_jobs(LONG, cancel=False)
     trip.picture("data-set")
+    seen = [layer.name for layer in viewer.layers if layer.visible]
+    QTest.mouseClick(panel.gallery.button, Qt.MouseButton.LeftButton)
+    trip.wait(lambda: panel.gallery.layer is not None)
+    qtbot.wait(300)
+    trip.picture("gallery")
+    QTest.mouseClick(panel.gallery.button, Qt.MouseButton.LeftButton)
+    assert [layer.name for layer in viewer.layers if layer.visible] == seen
 
     # Train the classifier.
     panel = trip.go_to(TrainClassifierPanel)
