@@ -132,8 +132,8 @@ class LabelPanel(Panel):
     # -- the slide --------------------------------------------------------------------
 
     def _slide_chosen(self, layer: object = None) -> None:
-        if self.form.chooser.layer is not self._layer:
-            self.end()
+        # Also where it is the same one with pixels of another size: the grid would lie beside it.
+        self.end()
         self._update()
 
     def _update(self, *_: object) -> None:
