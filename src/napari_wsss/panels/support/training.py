@@ -79,6 +79,7 @@ class TrainingPanel(Panel):
         self._loader, self._device = JobRunner(), JobRunner()
         self._looker = Looker("Look at the data set", self._look_maker, self)
         self._connect()
+        self.say(self.purpose)
         self._data_changed()
 
     def _build(self) -> None:
