@@ -99,3 +99,4 @@ def test_what_cannot_be_a_slide_says_why(model):
         assert problem is not None, words
         with pytest.raises(SlideError, match=words):
             slide_of(layer)
+        "mirrored": model.add_image(RGB, rgb=True, scale=(-1, 1)),

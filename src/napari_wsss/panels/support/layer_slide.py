@@ -69,7 +69,9 @@ def slide_problem(layer: Layer | None) -> str | None:
             f"{layer.name} is scaled by its affine transform ({factors[0]:g} x {factors[1]:g}). "
             "Reset that, and give the size of its pixels as the layer's scale."
         )
-    if (scale <= 0).any() or not np.isclose(scale[0], scale[1], rtol=0.01):
+    if (scale <= 0).any():
+        return f"{layer.name} is mirrored by a negative scale. Reset its transform to use it."
+    if not np.isclose(scale[0], scale[1], rtol=0.01):
         return f"{layer.name} has pixels that are not square ({scale[0]:g} x {scale[1]:g})."
     return None
 
