@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_wsss.errors import SlideError, WsssError
-from napari_wsss.panels.support.layers import named_result
+from napari_wsss.panels.support.layers import named_result, only_shown
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -30,9 +30,11 @@ def may_be_slide(layer: Layer) -> bool:
 def is_picture(layer: Layer) -> bool:
     """Whether a layer is an image, RGB or not: what a user may take for a slide.
 
-    Layers of results, such as their uncertainty, are none.
+    Layers of results, such as their uncertainty, are none, nor are pictures of patches that a
+    panel shows.
     """
-    return type(layer).__name__ == "Image" and named_result(layer) is None
+    ours = named_result(layer) is not None or only_shown(layer)
+    return type(layer).__name__ == "Image" and not ours
 
 
 def slide_problem(layer: Layer | None) -> str | None:

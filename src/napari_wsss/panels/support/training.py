@@ -420,8 +420,8 @@ def _show(label: QLabel, text: str) -> None:
 
 def _small_label() -> QLabel:
     label = QLabel()
-    label.setWordWrap(True)
     label.setTextFormat(Qt.TextFormat.PlainText)  # names of classes may look like tags
+    label.setWordWrap(True)
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     label.setVisible(False)
     return label
