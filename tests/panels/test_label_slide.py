@@ -1,4 +1,4 @@
-"""The slide that is labelled, when it changes under the panel."""
+"""The slide that is labelled, when it changes under the panel, and errors that come and go."""
 
 from __future__ import annotations
 
@@ -29,6 +29,24 @@ def test_a_layer_that_is_set_right_can_be_labelled(viewer, panel):
     layer.scale, layer.units = (0.5, 0.5), ("um", "um")
     assert not panel.form.slide_mpp.isVisibleTo(panel)
     assert panel.begin.button.isEnabled()
+
+
+def test_why_a_class_stays_is_said_until_the_user_goes_on(viewer, panel):
+    viewer.add_image(STAINED, rgb=True, scale=(0.5, 0.5), units="um")
+    panel.start()
+    assert wait_for_jobs(20, cancel=False)
+    panel.hand.toggle(0)
+    panel.board.buttons.removed.emit(0)
+    assert "Take that label away first" in panel.begin.error.text()
+    assert panel.begin.error.isVisibleTo(panel)
+    assert not panel.begin.button.isVisibleTo(panel), "it would begin anew"
+    panel.hand.toggle(0)
+    assert panel.begin.error.text() == ""
+    assert not panel.begin.isVisibleTo(panel)
+    panel.board.buttons.removed.emit(0)
+    assert "tumour" not in panel.session.labels.classes.names
+    panel.end()
+    assert panel.begin.button.isVisibleTo(panel)
 
 
 def test_labelling_ends_where_the_pixels_get_another_size(viewer, panel):
