@@ -8,6 +8,7 @@ from napari.components import ViewerModel
 
 from napari_wsss.panels.cams_cells import map_options
 from napari_wsss.panels.cams_grid import Cell, CellGrid
+from napari_wsss.panels.support.layer_slide import is_picture
 from napari_wsss.panels.support.layers import image_layer, map_layer
 
 NAMES = ("tumour", "stroma", "fat")
@@ -49,6 +50,11 @@ def make_cells(side=48, value=0.5, count=3, mpp=None):
         over = data, map_options(options, name), kind
         found.append(Cell(image_layer([picture], f"p under {name}", mpp), over))
     return found
+
+
+def test_pictures_in_cells_are_no_slides(model, grid, user):
+    grid.show(make_cells())
+    assert [layer.name for layer in model.layers if is_picture(layer)] == ["slide", "hidden"]
 
 
 def layout(model):

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QApplication
 from napari_wsss.classes import ClassTable
 from napari_wsss.panels.dataset import DatasetPanel
 from napari_wsss.panels.dataset_gallery import PAGE
+from napari_wsss.panels.support.layer_slide import is_picture
 from napari_wsss.panels.support.state import state_of
 from napari_wsss.patches import cut_patches, load_patches
 
@@ -236,6 +237,7 @@ def test_one_layer_shows_a_page_and_goes_without_a_trace(panel, viewer, many, se
     settle()
     assert len(viewer.layers) == 3
     assert panel.gallery.layer.units == slide.units
+    assert not is_picture(panel.gallery.layer), "it would be offered as a slide"
     assert not slide.visible
     assert panel.gallery.where.text() == "1 of 2"
     first = panel.gallery.layer.data.copy()

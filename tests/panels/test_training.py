@@ -378,3 +378,11 @@ def test_tiles_without_labels_are_learnt_from_besides(
     options = ("--masks", folder / "masks", "--unlabelled", tiles, "--set", "decoder_channels=16")
     command("train-segmenter", folder, "--out", other, *options)
     assert (folder / "segmenter.safetensors").read_bytes() == other.read_bytes()
+
+
+def test_what_a_panel_is_for_stands_there_before_anything_is_complete(viewer, add_panel, folder):
+    state_of(viewer).set(patch_set=load_patches(folder))
+    panel = add_panel(TrainSegmenterPanel)  # which lacks pseudo masks
+    assert not panel.job.button.isEnabled()
+    assert "Make pseudo masks first" in panel.job.message.text()
+    assert panel._guide.text() == TrainSegmenterPanel.purpose

@@ -150,7 +150,7 @@ def test_rare_classes_are_named(build):
     rows += [(f"q{i}", "g0", "train", 0, 1, 0) for i in range(30)]
     messages = _messages(report(build(rows), deep=False), "warning")
     assert any("30 times the patches of 'a'" in m for m in messages)
-    assert any("'a' occurs in 1 training patches only" in m for m in messages)
+    assert any("'a' occurs in 1 training patch only" in m for m in messages)
 
 
 def test_masks_are_checked_too(tmp_path, write_image, write_mask):

@@ -12,7 +12,7 @@ from napari.layers import Layer
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
-from napari_wsss.panels.support.layers import LayerData
+from napari_wsss.panels.support.layers import LayerData, mark_shown
 
 if TYPE_CHECKING:
     import napari
@@ -136,7 +136,10 @@ class CellGrid:
     def _insert(self, cells: Sequence[Cell]) -> None:
         linked = []
         for cell in cells:
-            under, over = Layer.create(*cell.under), Layer.create(*cell.over)
+            under, over = (
+                Layer.create(data, mark_shown(options), kind)
+                for data, options, kind in (cell.under, cell.over)
+            )
             over.name_overlay.visible = True
             if hasattr(over, "colorbar"):
                 over.colorbar.visible = True

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPixmap
+from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import (
     QButtonGroup,
     QGridLayout,
@@ -19,15 +19,15 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsss.panels.label_keys import CLASS_KEYS, MORE_KEY, class_key, key_name
+from napari_wsss.panels.support.class_button import SWATCH_PX, ClassButton, swatch
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_wsss.classes import ClassTable
 
-__all__ = ["AreaTable", "PaintTools", "swatch"]
+__all__ = ["AreaTable", "PaintTools"]
 
-_SWATCH_PX = 14
 _BACKGROUND_KEY = "N"
 #: Diameter of the brushes in pixels of the result.
 _BRUSHES = {"S": 5, "M": 15, "L": 50, "XL": 150}
@@ -131,14 +131,9 @@ class PaintTools(QWidget):
         sign.setMinimumWidth(22)
         sign.setObjectName("key")
         sign.setStyleSheet("QLabel#key { border: 1px solid palette(mid); border-radius: 3px; }")
-        button = QPushButton(swatch(color), name)
-        button.setCheckable(True)
-        button.setStyleSheet("QPushButton { text-align: left; padding: 3px 6px; }")
-        button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        button = ClassButton(name, color)
         keys = f" (key {key.replace(' ', ', then ')})" if key else ""
         button.setToolTip(f"Paint {name}{keys}")
-        # The keys belong to the viewer, also after a click here.
-        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._classes.addButton(button, label)
         self._grid.addWidget(sign, row, 0)
         self._grid.addWidget(button, row, 1)
@@ -221,7 +216,7 @@ class AreaTable(QWidget):
             self._grid.addWidget(_right(f"{text}\n{unit}"), 0, column)
         for row, info in enumerate(classes.classes, 1):
             sign = QLabel()
-            sign.setPixmap(swatch(info.color).pixmap(_SWATCH_PX, _SWATCH_PX))
+            sign.setPixmap(swatch(info.color).pixmap(SWATCH_PX, SWATCH_PX))
             name = QLabel(info.name)
             name.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
             name.setToolTip(info.name)
@@ -230,13 +225,6 @@ class AreaTable(QWidget):
             self._cells[info.name] = (_right(), _right(), _right())
             for column, label in enumerate(self._cells[info.name], 2):
                 self._grid.addWidget(label, row, column)
-
-
-def swatch(color: str | None) -> QIcon:
-    """Return a square of a colour; an empty one for None."""
-    pixmap = QPixmap(_SWATCH_PX, _SWATCH_PX)
-    pixmap.fill(QColor(color) if color else Qt.GlobalColor.transparent)
-    return QIcon(pixmap)
 
 
 def _tool(text: str, tip: str) -> QPushButton:

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_wsss.jobs import CancelToken, Job
+from napari_wsss.panels.support.layers import mark_shown
 from napari_wsss.panels.support.work import JobRunner
 from napari_wsss.patches.mosaic import Mosaic, mosaic_job
 
@@ -85,6 +86,7 @@ class Gallery(QWidget):
             tool.clicked.connect(lambda _=False, step=step: self.turn(step))
         self.where = QLabel()
         self.message = QLabel()
+        self.message.setTextFormat(Qt.TextFormat.PlainText)  # names may look like tags
         self.message.setWordWrap(True)
         self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         row = QHBoxLayout()
@@ -242,6 +244,7 @@ class Gallery(QWidget):
         elif patches.mpp is not None:
             options["units"] = ("µm", "µm")
         scale = 1.0 if patches.mpp is None else patches.mpp
+        options = mark_shown(options)
         self.layer = viewer.add_image(mosaic.picture, scale=(scale, scale), **options)
         self.layer.mouse_drag_callbacks.append(self._clicked)
 

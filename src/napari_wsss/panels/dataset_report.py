@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QApplication, QLabel, QToolButton, QVBoxLayout, QWidg
 from napari_wsss.panels.dataset_bars import Bar, CountBars
 from napari_wsss.patches import PatchReport, PatchSet, Problem
 from napari_wsss.patches.problems import label_problems
+from napari_wsss.patches.regions import slide_of_region
 
 __all__ = ["ReportView"]
 
@@ -135,9 +136,8 @@ class ReportView(QWidget):
 
 def _facts(patches: PatchSet) -> str:
     mpp = "µm/px unknown" if patches.mpp is None else f"{patches.mpp:g} µm/px"
-    groups = len(set(patches.groups))
     parts = [
-        f"<b>{len(patches):,} patches</b> of {groups:,} image{'s' if groups > 1 else ''}, {mpp}",
+        f"<b>{len(patches):,} patches</b> of {_origin(patches.groups)}, {mpp}",
         f"{int(patches.single_label.sum()):,} with a single class",
     ]
     splits = Counter(patches.split)
@@ -146,6 +146,19 @@ def _facts(patches: PatchSet) -> str:
     if patches.masks is not None:
         parts.append("with true masks to measure against")
     return "<br>".join(parts)
+
+
+def _origin(groups: Sequence[str]) -> str:
+    """Return what patches are of: images or, where slides are divided, those and the regions."""
+    unique = set(groups)
+    slides = {slide_of_region(group) for group in unique}
+    if None in slides:
+        return _count(len(unique), "image")
+    return f"{_count(len(slides), 'slide')} ({_count(len(unique), 'region')})"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def _shortened(text: str) -> str:

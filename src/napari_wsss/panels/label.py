@@ -70,6 +70,7 @@ class LabelPanel(Panel):
         #: Slides that are in no file: their patches can be cut from here only.
         self._unfiled: dict[str, Slide] = {}
         self._layer: Layer | None = None  # of the session, or of the one that is prepared
+        self._refused = False  # whether the error in view says why a class was not edited
         self._build()
         self.form.chooser.chosen.connect(self._slide_chosen)
         self.state.changed.connect(self._state_changed)
@@ -132,8 +133,8 @@ class LabelPanel(Panel):
     # -- the slide --------------------------------------------------------------------
 
     def _slide_chosen(self, layer: object = None) -> None:
-        if self.form.chooser.layer is not self._layer:
-            self.end()
+        # Also where it is the same one with pixels of another size: the grid would lie beside it.
+        self.end()
         self._update()
 
     def _update(self, *_: object) -> None:
@@ -144,7 +145,8 @@ class LabelPanel(Panel):
             session.grid.size_px,
             session.grid.mpp,
         )
-        self.begin.setVisible(not same)
+        for widget in (self.begin, self.begin.button):  # errors stand there without the button
+            widget.setVisible(not same)
         if session is None:
             self.say("Label patches of a slide: say which tissues occur in each.")
         elif not same:
@@ -230,6 +232,10 @@ class LabelPanel(Panel):
 
     def _show(self) -> None:
         if self.session is not None and self.hand is not None:
+            if self._refused:  # what the user does next answers it
+                self._refused = False
+                self.begin.clear()
+                self._update()
             counts = self.session.labels.counts()
             self.board.show_session(
                 self.session,
@@ -265,11 +271,15 @@ class LabelPanel(Panel):
     def _edit(self, edit: Callable[[LabelSession], None]) -> None:
         if self.session is None or self.hand is None:
             return
+        problem = None
         try:
             edit(self.session)
         except WsssError as error:
-            self.begin_error(error)
+            problem = error
         self.hand.classes_changed()
+        if problem is not None:
+            self.begin_error(problem)
+            self._refused = True
 
     def _add_class(self, name: str) -> None:
         self._edit(lambda session: session.labels.add_class(name))

@@ -77,6 +77,7 @@ class LabelBoard(QWidget):
         self.many.toggled.connect(self.painting)
         layout.addLayout(_row(self.one, self.many))
         self.hint = QLabel()
+        self.hint.setTextFormat(Qt.TextFormat.PlainText)  # names of classes may look like tags
         self.hint.setWordWrap(True)
         layout.addWidget(self.hint)
         self.buttons = ClassButtons()

@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import QPoint, Qt, Signal
-from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QColorDialog,
     QGridLayout,
     QInputDialog,
     QLabel,
     QMenu,
-    QPushButton,
-    QSizePolicy,
     QToolButton,
     QWidget,
 )
 
 from napari_wsss.classes import ClassTable
 from napari_wsss.panels.label_keys import CLASS_KEYS, class_key
+from napari_wsss.panels.support.class_button import ClassButton
 
 __all__ = ["ClassButtons"]
-
-_SWATCH_PX = 14
 
 
 class ClassButtons(QWidget):
@@ -47,7 +44,7 @@ class ClassButtons(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._classes: ClassTable | None = None
-        self._buttons: list[QPushButton] = []
+        self._buttons: list[ClassButton] = []
         self._counts: list[QLabel] = []
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
@@ -88,13 +85,7 @@ class ClassButtons(QWidget):
         key.setToolTip(
             f"{first}{last}: on and off. {first}Shift + {last}: only {name}, and on to the next"
         )
-        button = QPushButton(_swatch(color), name)
-        button.setCheckable(True)
-        button.setStyleSheet("QPushButton { text-align: left; padding: 3px 6px; }")
-        button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        button.setToolTip(name)
-        # The keys belong to the viewer, also after a click here.
-        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        button = ClassButton(name, color)
         button.clicked.connect(lambda: self.pressed.emit(i))
         count = QLabel("0")
         count.setMinimumWidth(28)
@@ -130,9 +121,3 @@ class ClassButtons(QWidget):
         color = QColorDialog.getColor(QColor(info.color), self, f"Colour of {info.name}")
         if color.isValid():
             self.recolored.emit(i, color.name())
-
-
-def _swatch(color: str) -> QIcon:
-    pixmap = QPixmap(_SWATCH_PX, _SWATCH_PX)
-    pixmap.fill(QColor(color))
-    return QIcon(pixmap)

@@ -31,8 +31,9 @@ def weak_classes(train: PatchSet) -> list[Problem]:
     problems = [
         Problem(
             "warning",
-            f"Class {names[k]!r} occurs in {counts[k]} training patches only; label at least "
-            f"{FEW_PATCHES} so that it can be learnt.",
+            f"Class {names[k]!r} occurs in {counts[k]} training "
+            f"{'patch' if counts[k] == 1 else 'patches'} only; label at least {FEW_PATCHES} so "
+            "that it can be learnt.",
         )
         for k in np.flatnonzero((counts > 0) & (counts < FEW_PATCHES))
     ]

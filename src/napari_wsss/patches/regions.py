@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,12 +12,14 @@ from numpy.typing import NDArray
 from napari_wsss.errors import DataError
 from napari_wsss.patches.splitting import validation_groups
 
-__all__ = ["Grouping", "group_patches"]
+__all__ = ["Grouping", "group_patches", "slide_of_region"]
 
 #: Share held out to try whether groups allow it; training's default.
 _SHARE = 0.15
 #: Sides of regions that are tried, in patches, and how many regions there should be.
 _SIDES, _ENOUGH = (32, 16, 8, 4, 2, 1), 8
+#: Between the name of a slide and the row and column of a region.
+_REGION = " region "
 
 
 class Grouping(NamedTuple):
@@ -63,13 +66,19 @@ def group_patches(
     best: Grouping | None = None
     for side in _SIDES:
         places = zip(slides, rows // side, columns // side, strict=True)
-        groups = tuple(f"{slide} region {r}-{c}" for slide, r, c in places)
+        groups = tuple(f"{slide}{_REGION}{r}-{c}" for slide, r, c in places)
         if not _sparable(groups, labels):
             continue
         best = Grouping(groups, side)
         if len(set(groups)) >= _ENOUGH:
             break
     return best or Grouping(tuple(slides), None)
+
+
+def slide_of_region(group: str) -> str | None:
+    """Return the slide of a group that `group_patches` named after a region; None for others."""
+    found = re.fullmatch(rf"(.+){_REGION}\d+-\d+", group)
+    return None if found is None else found[1]
 
 
 def _sparable(groups: Sequence[str], labels: NDArray[np.bool_]) -> bool:

@@ -49,6 +49,25 @@ def test_it_offers_what_fits_and_follows_the_viewer(model, chooser):
     assert chooser.layer is second
 
 
+def test_it_tells_when_the_chosen_layer_is_laid_otherwise(model, chooser):
+    layer = model.add_image(RGB, rgb=True, rotate=20)
+    other = model.add_image(RGB, rgb=True)
+    told = []
+    chooser.chosen.connect(told.append)
+    layer.rotate = 0
+    layer.scale = (0.5, 0.5)
+    layer.units = ("um", "um")
+    assert told == [layer] * 3
+    layer.scale = (0.5, 0.5)
+    layer.translate = (3, 4)
+    other.scale = (2, 2)
+    assert len(told) == 3  # nothing changed, or nothing that matters here
+    model.layers.remove(other)
+    chooser.disconnect_viewer()
+    layer.rotate = 20
+    assert len(told) == 3
+
+
 def test_without_a_slide_it_offers_what_a_panel_can_say_something_about(model, qtbot):
     chooser = LayerChooser(model, may_be_slide, otherwise=is_picture)
     qtbot.addWidget(chooser)

@@ -126,3 +126,10 @@ def test_the_wheel_passes_over_a_field(qtbot):
     )
     QApplication.sendEvent(native, turn)
     assert form.settings().epochs == ClassifierSettings().epochs
+
+
+def test_names_of_fields_are_words(qtbot):
+    form = SettingsForm(ClassifierSettings, [])
+    qtbot.addWidget(form)
+    words = {label.text() for label in form.findChildren(QLabel)}
+    assert {"<b>Progressive dropout attention</b>", "Colour", "Encoder learning rate"} <= words

@@ -16,6 +16,7 @@ from napari.layers._source import layer_source
 from napari_wsss.errors import SlideError
 from napari_wsss.panels.reader import read
 from napari_wsss.panels.support.layer_slide import is_picture, layer_mpp, slide_of, slide_problem
+from napari_wsss.panels.support.layers import mark_shown
 
 RGB = np.random.default_rng(0).integers(0, 256, (120, 90, 3), np.uint8)
 
@@ -30,6 +31,14 @@ def test_layers_of_results_are_not_taken_for_slides(model):
     grey = model.add_image(RGB[..., 0], metadata={"napari_wsss": {"downsample": (1, 1)}})
     slide = model.add_image(RGB, rgb=True)
     assert [is_picture(layer) for layer in (ours, grey, slide)] == [False, True, True]
+
+
+def test_what_a_panel_shows_for_a_while_is_no_slide(model):
+    options = {"rgb": True, "metadata": {"mine": 1, "napari_wsss": {"downsample": (1, 1)}}}
+    layer = model.add_image(RGB, **mark_shown(options))
+    assert not is_picture(layer)
+    assert layer.metadata["mine"] == 1
+    assert "shown" not in options["metadata"]["napari_wsss"]
 
 
 def test_an_array_of_another_plugin(model):
@@ -93,6 +102,7 @@ def test_what_cannot_be_a_slide_says_why(model):
         ),
         "rotated": model.add_image(RGB, rgb=True, rotate=30),
         "not square": model.add_image(RGB, rgb=True, scale=(1, 2)),
+        "mirrored": model.add_image(RGB, rgb=True, scale=(-1, 1)),
     }
     for words, layer in layers.items():
         problem = slide_problem(layer)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QToolButton, QWidget
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 __all__ = ["LayerChooser", "PathField"]
+
+#: What of a layer decides whether it can be a slide, and how large its pixels are.
+_PLACE = ("scale", "rotate", "shear", "affine", "units")
 
 
 class LayerChooser(QComboBox):
@@ -36,7 +40,8 @@ class LayerChooser(QComboBox):
     Attributes
     ----------
     chosen
-        Signal with the layer, or None, whenever it is another one than before.
+        Signal with the layer, or None, whenever it is another one than before, or got other
+        units, scale or turn: what a panel says of a layer is to be done by doing it.
     """
 
     chosen = Signal(object)
@@ -53,6 +58,8 @@ class LayerChooser(QComboBox):
         self._viewer, self._accepts, self._otherwise = viewer, accepts, otherwise
         self._layers: list[Layer] = []
         self._last: Layer | None = None
+        self._place: tuple[Any, ...] = ()
+        self._followed: list[Layer] = []
         self.setMinimumContentsLength(12)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         for emitter in self._emitters():
@@ -85,22 +92,36 @@ class LayerChooser(QComboBox):
             self.setCurrentIndex(self._layers.index(kept))
         self.setEnabled(bool(self._layers))
         self.blockSignals(False)
+        self._follow(self._layers)
         self._announce()
 
     def disconnect_viewer(self) -> None:
         """Stop following the viewer; for panels that go while it stays."""
         for emitter in self._emitters():
             emitter.disconnect(self.refresh)
+        self._follow(())
 
     def _emitters(self) -> tuple:
         events = self._viewer.layers.events
         return events.inserted, events.removed, events.reordered, events.renamed
 
-    def _announce(self, _: int = 0) -> None:
-        if self.layer is not self._last:
-            self._last = self.layer
-            self.setToolTip(self.layer.name if self.layer is not None else "")
-            self.chosen.emit(self.layer)
+    def _follow(self, layers: Sequence[Layer]) -> None:
+        """Notice when one of these layers is laid otherwise, and of no other any more."""
+        for layer in self._followed:
+            for name in _PLACE:
+                getattr(layer.events, name).disconnect(self._announce)
+        self._followed = list(layers)
+        for layer in self._followed:
+            for name in _PLACE:
+                getattr(layer.events, name).connect(self._announce)
+
+    def _announce(self, _: object = None) -> None:
+        layer = self.layer
+        place = () if layer is None else _place_of(layer)
+        if layer is not self._last or place != self._place:
+            self._last, self._place = layer, place
+            self.setToolTip(layer.name if layer is not None else "")
+            self.chosen.emit(layer)
 
 
 class PathField(QWidget):
@@ -208,3 +229,10 @@ class PathField(QWidget):
         if self.path != self._last:
             self._last = self.path
             self.changed.emit(self.path)
+
+
+def _place_of(layer: Layer) -> tuple[Any, ...]:
+    """Return units, scale and turn of a layer, to be compared; a shift changes nothing."""
+    affine = np.asarray(layer.affine.linear_matrix, float)
+    parts = (layer.scale, layer.rotate, layer.shear, affine)
+    return (*map(str, layer.units), *(np.asarray(part, float).tobytes() for part in parts))

@@ -18,7 +18,13 @@ from napari_wsss.settings import Settings
 
 __all__ = ["SettingsForm"]
 
-_UNITS = {"px": "(px)", "mpp": "(µm/px)", "lr": "learning rate"}
+_WORDS = {
+    "px": "(px)",
+    "mpp": "(µm/px)",
+    "lr": "learning rate",
+    "pda": "progressive dropout attention",
+    "color": "colour",
+}
 
 
 class SettingsForm(QWidget):
@@ -246,7 +252,7 @@ def _may_be_several(annotation: Any) -> bool:
 
 def _label(name: str) -> str:
     """Return "Encoder learning rate" of "optimiser.encoder_lr"."""
-    words = [_UNITS.get(word, word) for word in name.rpartition(".")[2].split("_")]
+    words = [_WORDS.get(word, word) for word in name.rpartition(".")[2].split("_")]
     text = " ".join(words)
     if text == "name":  # of a group, which its heading or this names
         text = name.rpartition(".")[0] or text

@@ -181,6 +181,8 @@ def left_text(seconds: float) -> str:
 
 def _text_label() -> QLabel:
     label = QLabel()
+    # Names of classes and files may look like tags, which would eat them and the line breaks.
+    label.setTextFormat(Qt.TextFormat.PlainText)
     label.setWordWrap(True)
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     label.setVisible(False)

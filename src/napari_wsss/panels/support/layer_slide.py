@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_wsss.errors import SlideError, WsssError
-from napari_wsss.panels.support.layers import named_result
+from napari_wsss.panels.support.layers import named_result, only_shown
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -30,9 +30,11 @@ def may_be_slide(layer: Layer) -> bool:
 def is_picture(layer: Layer) -> bool:
     """Whether a layer is an image, RGB or not: what a user may take for a slide.
 
-    Layers of results, such as their uncertainty, are none.
+    Layers of results, such as their uncertainty, are none, nor are pictures of patches that a
+    panel shows.
     """
-    return type(layer).__name__ == "Image" and named_result(layer) is None
+    ours = named_result(layer) is not None or only_shown(layer)
+    return type(layer).__name__ == "Image" and not ours
 
 
 def slide_problem(layer: Layer | None) -> str | None:
@@ -69,7 +71,9 @@ def slide_problem(layer: Layer | None) -> str | None:
             f"{layer.name} is scaled by its affine transform ({factors[0]:g} x {factors[1]:g}). "
             "Reset that, and give the size of its pixels as the layer's scale."
         )
-    if (scale <= 0).any() or not np.isclose(scale[0], scale[1], rtol=0.01):
+    if (scale <= 0).any():
+        return f"{layer.name} is mirrored by a negative scale. Reset its transform to use it."
+    if not np.isclose(scale[0], scale[1], rtol=0.01):
         return f"{layer.name} has pixels that are not square ({scale[0]:g} x {scale[1]:g})."
     return None
 

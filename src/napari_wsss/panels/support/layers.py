@@ -6,7 +6,7 @@ theirs from here. Where µm/px are unknown, layers stay in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ __all__ = [
     "label_colors",
     "labels_layer",
     "map_layer",
+    "mark_shown",
     "named_result",
+    "only_shown",
     "uncertainty_look",
 ]
 
@@ -40,6 +42,18 @@ def named_result(layer: Any) -> Path | None:
     """Return the result that the metadata of a layer name; None if they name none."""
     name = layer.metadata.get(METADATA, {}).get("result")
     return None if name is None else Path(name)
+
+
+def mark_shown(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a layer that a panel shows for a while, which is nobody's slide."""
+    metadata = dict(options.get("metadata") or {})
+    metadata[METADATA] = {**metadata.get(METADATA, {}), "shown": True}
+    return {**options, "metadata": metadata}
+
+
+def only_shown(layer: Any) -> bool:
+    """Whether the options of a layer were marked by `mark_shown`."""
+    return bool(layer.metadata.get(METADATA, {}).get("shown"))
 
 
 def image_layer(levels: Sequence[Any], name: str, mpp: float | None) -> LayerData:

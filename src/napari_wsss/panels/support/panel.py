@@ -77,6 +77,7 @@ class Panel(QWidget):
         self._joined: QDockWidget | None = None
         self.setObjectName(f"napari-wsss {self.title}")
         self._guide = QLabel()
+        self._guide.setTextFormat(Qt.TextFormat.PlainText)  # it names files and classes
         self._guide.setWordWrap(True)
         self._guide.setObjectName("guide")
         inner = QWidget()

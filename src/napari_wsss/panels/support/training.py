@@ -79,6 +79,7 @@ class TrainingPanel(Panel):
         self._loader, self._device = JobRunner(), JobRunner()
         self._looker = Looker("Look at the data set", self._look_maker, self)
         self._connect()
+        self.say(self.purpose)
         self._data_changed()
 
     def _build(self) -> None:
@@ -419,6 +420,7 @@ def _show(label: QLabel, text: str) -> None:
 
 def _small_label() -> QLabel:
     label = QLabel()
+    label.setTextFormat(Qt.TextFormat.PlainText)  # names of classes may look like tags
     label.setWordWrap(True)
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     label.setVisible(False)
