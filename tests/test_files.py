@@ -29,7 +29,8 @@ def test_folders_files_in_the_way_and_existing_files_are_refused(tmp_path):
     for target, says in [
         (tmp_path, "is a folder"),
         (tmp_path / "file", "exists"),
-        (tmp_path / "file" / "below", "cannot be written"),
+        (tmp_path / "file" / "below", "a file is where its folder should be"),
+        (tmp_path / "file" / "far" / "below", "Choose another folder"),
     ]:
         with pytest.raises(OutputError, match=says), atomic_write(target, overwrite=False):
             pass

@@ -106,4 +106,9 @@ def output_error(path: Path, error: OSError, needed: int | None = None) -> Outpu
         return OutputError(f"The disk of {path} is full.{size} Free some space and try again.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(f"{path} cannot be written: no permission. Choose another folder.")
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return OutputError(
+            f"{path} cannot be written: a file is where its folder should be. Choose another "
+            "folder."
+        )
     return OutputError(f"{path} cannot be written: {error}")

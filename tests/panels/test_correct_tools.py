@@ -15,7 +15,7 @@ from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QLabel
 
 from napari_wsss.classes import ClassTable
-from napari_wsss.panels.correct_tools import PaintTools
+from napari_wsss.panels.correct_tools import AreaTable, PaintTools
 
 
 @pytest.fixture
@@ -75,3 +75,20 @@ def test_few_classes_leave_the_first_of_two_keys_alone(tools):
     paint_on(tools, 17)
     event = QKeyEvent(QEvent.Type.KeyPress, Qt.Key.Key_O, Qt.KeyboardModifier.NoModifier, "o")
     assert not tools.press(event)
+
+
+def test_changes_have_as_many_digits_as_they_need(qtbot):
+    table = AreaTable()
+    qtbot.addWidget(table)
+    areas = {"a": (0.05, 0.0568), "b": (2.0, 1.99954), "c": (1.0, 1.00002), "d": (1.0, 1.0)}
+    before, after = (
+        [{"class": "background", "pixels": 0, "area_mm2": 0.0}]
+        + [
+            {"class": name, "pixels": round(both[i] * 1e6), "area_mm2": both[i]}
+            for name, both in areas.items()
+        ]
+        for i in (0, 1)
+    )
+    table.show_areas(ClassTable.from_names(list(areas)), before, after)
+    said = [cells[2].text() for cells in table._cells.values()]
+    assert said == ["+0.0068", "−0.0005", "+0.00002", ""]

@@ -115,6 +115,16 @@ def settings_of(model, **more):
     return model.from_dict(changes)
 
 
+def region_with_tissue(labels):
+    """Return the rectangle (y, x, height, width) of up to 260 x 240 px that is fullest."""
+    height, width = (min(side, n) for side, n in zip((260, 240), labels.shape, strict=True))
+    sums = np.pad((labels > 0).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    full = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width]
+    full += sums[:-height, :-width]
+    top, left = np.unravel_index(full.argmax(), full.shape)
+    return int(top), int(left), height, width
+
+
 # -- what a person would see in a patch -----------------------------------------------------
 
 
@@ -302,8 +312,8 @@ def test_from_a_slide_to_a_corrected_segmentation(
     # Correct a region; the areas follow.
     correct = trip.go_to(CorrectPanel)
     trip.wait(lambda: correct.take_view.isEnabled())
-    height, width = (min(300, n) for n in result.labels.shape)
-    correct.open_region((40, 60, height - 40, width - 60))
+    top, left, height, width = region_with_tissue(np.asarray(result.labels[:]))
+    correct.open_region((top, left, height, width))
     trip.wait(lambda: correct.session is not None)
     layer = correct.session.layer
     layer.selected_label = 1
@@ -319,5 +329,5 @@ def test_from_a_slide_to_a_corrected_segmentation(
     changed = SlideSegmentation.open(result.path)
     counts = np.bincount(np.asarray(changed.labels[:]).reshape(-1), minlength=3)
     assert changed.summary()["classes"][1]["pixels"] == counts[1] >= old
-    assert (np.asarray(changed.labels[140, 130:210]) == 1).all()
+    assert (np.asarray(changed.labels[top + 100, left + 70 : left + 150]) == 1).all()
     assert verify_result(result.path) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -254,6 +255,7 @@ def _number(value: float, kind: str, *, signed: bool = False) -> str:
     sign = "+" if signed else ""
     if kind == "pixels":
         text = format(int(value), f"{sign},d")
-    else:  # of a change the first two digits, however small it is
-        text = format(value, f"{sign}.2g" if signed and abs(value) < 0.01 else f"{sign},.3f")
+    else:  # of a change the first digit that is not 0, however small it is
+        least = math.ceil(-math.log10(abs(value))) if signed and value else 0
+        text = format(value, f"{sign},.{max(4, least) if signed else 3}f")
     return text.replace("-", "−")

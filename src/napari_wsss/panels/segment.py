@@ -94,7 +94,7 @@ class SegmentPanel(Panel):
             "<p>Colours where the model hesitates between classes: the entropy of what it "
             "predicts. It is stored in any case.</p>"
         )
-        self.form = SettingsForm(InferenceSettings, ("gate", "tissue_only"))
+        self.form = SettingsForm(InferenceSettings, ("tissue_only",))
         self.replace = QCheckBox("Replace it")
         self.in_the_way = _small_label()
         self.job = JobView("Segment slide")

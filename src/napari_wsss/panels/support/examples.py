@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPixmap
-from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
+from qtpy.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_wsss.classes import IGNORE, ClassTable
 from napari_wsss.jobs import Example
@@ -25,14 +25,19 @@ class ExampleGrid(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._grid = QGridLayout(self)
-        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid = QGridLayout()
         self._grid.setSpacing(4)
         self._grid.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
         self._heads = [QLabel(), QLabel(), QLabel()]
         for column, head in enumerate(self._heads):
             self._grid.addWidget(head, 0, column)
         self._rows: list[list[QLabel]] = []
+        self.note = QLabel()
+        self.note.setWordWrap(True)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(self._grid)
+        layout.addWidget(self.note)
         self.setVisible(False)
 
     def show_examples(
@@ -67,6 +72,9 @@ class ExampleGrid(QWidget):
             for label, pixels in zip(labels, pictures, strict=True):
                 label.setPixmap(_pixmap(pixels))
                 label.setToolTip(example.name)
+        self.note.setText(f"Grey: the {target} says nothing there.")
+        silent = any(bool((example.target >= len(classes)).any()) for example in examples)
+        self.note.setVisible(silent)
         self.setVisible(bool(examples))
 
     def clear(self) -> None:
