@@ -227,7 +227,7 @@ def many(tmp_path):
 
 
 def test_one_layer_shows_a_page_and_goes_without_a_trace(panel, viewer, many, settle):
-    slide = viewer.add_image(np.zeros((50, 50, 3), np.uint8), scale=(2, 2), units=("µm", "µm"))
+    slide = viewer.add_image(np.zeros((50, 50, 3), np.uint8), scale=(99, 99), units=("µm", "µm"))
     shy = viewer.add_image(np.zeros((50, 50)), visible=False, units=("µm", "µm"))
     viewer.layers.selection.active = slide
     viewer.scene.camera.zoom = 3.21
@@ -239,6 +239,8 @@ def test_one_layer_shows_a_page_and_goes_without_a_trace(panel, viewer, many, se
     assert panel.gallery.layer.units == slide.units
     assert not is_picture(panel.gallery.layer), "it would be offered as a slide"
     assert not slide.visible
+    size = np.ptp(panel.gallery.layer.extent.world, axis=0) * viewer.scene.camera.zoom
+    assert (size / viewer.canvas.size).max() > 0.8, "the slide is larger, but not what is shown"
     assert panel.gallery.where.text() == "1 of 2"
     first = panel.gallery.layer.data.copy()
     panel.gallery.turn(1)

@@ -211,12 +211,11 @@ class Gallery(QWidget):
         if not self.button.isChecked() or self._stale:
             return
         self._mosaic = mosaic
-        first = self.layer is None
-        if first:
-            self._open(mosaic)
+        if self.layer is None:
+            self.layer = self._open(mosaic)
         else:
-            self.layer.data = mosaic.picture  # type: ignore[union-attr]
-        self._viewer.reset_view()
+            self.layer.data = mosaic.picture
+        self._viewer.reset_view(layers=[self.layer])  # not the slide, which is larger
         bad = len(mosaic.unreadable)
         self._say(
             f"{bad} of these cannot be read (grey)." if bad else "Click a patch for its name."
@@ -224,7 +223,7 @@ class Gallery(QWidget):
 
     # -- the layer ----------------------------------------------------------------------
 
-    def _open(self, mosaic: Mosaic) -> None:
+    def _open(self, mosaic: Mosaic) -> Image:
         viewer, patches = self._viewer, self._patches
         assert patches is not None
         camera = viewer.scene.camera
@@ -245,8 +244,9 @@ class Gallery(QWidget):
             options["units"] = ("µm", "µm")
         scale = 1.0 if patches.mpp is None else patches.mpp
         options = mark_shown(options)
-        self.layer = viewer.add_image(mosaic.picture, scale=(scale, scale), **options)
-        self.layer.mouse_drag_callbacks.append(self._clicked)
+        layer = viewer.add_image(mosaic.picture, scale=(scale, scale), **options)
+        layer.mouse_drag_callbacks.append(self._clicked)
+        return layer
 
     def _restore(self) -> None:
         layer, self.layer = self.layer, None
