@@ -170,3 +170,14 @@ def test_what_napari_computes_once_is_computed_before_the_first_result():
     assert made > 0
     dash_atlas.DashAtlas()
     assert dash_atlas._make_pattern.cache_info().misses == made
+
+
+def test_labels_may_be_drawn_later_and_not_once_they_are_gone(viewer, growing):
+    live = LiveResult(viewer, growing, PLACE, visible=False)
+    assert not live.labels.visible
+    live.appear()
+    assert live.labels.visible
+    live.labels.visible = False
+    viewer.layers.remove(live.labels)
+    live.appear()
+    assert not live.labels.visible

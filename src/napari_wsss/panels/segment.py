@@ -361,7 +361,9 @@ class SegmentPanel(Panel):
                 self._count()
                 return
             earlier = layers_of(self.viewer, path)
-            self._result = live = LiveResult(self.viewer, path, Place.of(self._running.layer))
+            place = Place.of(self._running.layer)
+            self._result = live = LiveResult(self.viewer, path, place, visible=False)
+            soon(self, live.appear)
             live.take_over(earlier)
         except WsssError as error:
             self._result = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -181,3 +182,28 @@ def test_cancelled_is_no_failure(runner, qtbot):
     with qtbot.waitSignal(runner.ended):
         runner.start("Stop", raising(CancelledError("asked to")), lane="test")
     assert names(runner)[-2] == "cancelled"
+
+
+@pytest.fixture
+def thawed():
+    yield
+    gc.unfreeze()
+
+
+def test_the_garbage_collector_leaves_out_what_was_there_while_jobs_run(runner, qtbot, thawed):
+    gc.unfreeze()
+    other = JobRunner()
+    runner.start("Count", counting(20, 0.02), lane="one")
+    other.start("Count", counting(1), lane="two")
+    qtbot.waitUntil(lambda: not other.running)
+    assert runner.running
+    assert gc.get_freeze_count() > 10_000
+    qtbot.waitUntil(lambda: not runner.running)
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_the_application_froze_stays_so(runner, qtbot, thawed):
+    gc.freeze()
+    with qtbot.waitSignal(runner.ended):
+        runner.start("Count", counting(1), lane="test")
+    assert gc.get_freeze_count() > 10_000

@@ -142,6 +142,9 @@ class LiveResult(ShownResult):
         ``NAME.ome.zarr``, with its arrays created.
     place
         Of the slide.
+    visible
+        Whether the labels are drawn at once. Adding a layer and drawing it for the first time take
+        an eighth of a second each; who shows it later lets clicks be answered between the two.
 
     Raises
     ------
@@ -149,7 +152,9 @@ class LiveResult(ShownResult):
         If there is no such result, or it is damaged.
     """
 
-    def __init__(self, viewer: napari.viewer.Viewer, path: Path, place: Place) -> None:
+    def __init__(
+        self, viewer: napari.viewer.Viewer, path: Path, place: Place, *, visible: bool = True
+    ) -> None:
         from napari_wsss.inference.result import LABELS, read_run
         from napari_wsss.slides import open_labels
 
@@ -165,11 +170,16 @@ class LiveResult(ShownResult):
             **place.options(self._downsample),
             "metadata": {METADATA: {"downsample": self._downsample, "result": str(path)}},
         }
-        labels = Labels(data, **{**options, **laid, "opacity": 0.5})
+        labels = Labels(data, **{**options, **laid, "opacity": 0.5, "visible": visible})
         super().__init__(viewer, path, stored.classes, labels)
         labels.name = f"{self.name} segmentation"
         viewer.add_layer(labels)
         viewer.layers.selection.active = self.labels
+
+    def appear(self) -> None:
+        """Show the labels, if they were not drawn at once and are still there."""
+        if self.labels in self._viewer.layers:
+            self.labels.visible = True
 
     def still_shows(self, path: Path) -> bool:
         """Whether the labels are there and fit what is at `path` now.

@@ -9,6 +9,7 @@ of the whole process from within a thread.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -33,6 +34,33 @@ _NICE = 10
 #: Jobs that share a resource, such as the processor or the GPU, take turns.
 _LANES: dict[str, threading.Lock] = {}
 _RUNNING: set[JobRunner] = set()
+
+
+class _Garbage:
+    """Keeps Python's garbage collector from stopping the viewer while jobs run.
+
+    A full collection goes through all objects of the process, napari's million too: a fifth of a
+    second in which no click is answered, and the layers that jobs add bring it about. What was
+    there before is left out meanwhile (``gc.freeze``); what comes up is collected as ever.
+    """
+
+    def __init__(self) -> None:
+        self._frozen = False
+
+    def set_aside(self) -> None:
+        """Leave out what is there now, unless something is left out already."""
+        if not self._frozen and gc.get_freeze_count() == 0:
+            gc.freeze()
+            self._frozen = True
+
+    def take_back(self) -> None:
+        """Let all of it be collected again."""
+        if self._frozen:
+            gc.unfreeze()
+            self._frozen = False
+
+
+_GARBAGE = _Garbage()
 
 
 class JobRunner(QObject):
@@ -94,6 +122,7 @@ class JobRunner(QObject):
             raise RuntimeError("This runner has a job already.")
         self._token = token = CancelToken()
         _RUNNING.add(self)
+        _GARBAGE.set_aside()
         self._thread = threading.Thread(
             target=self._run, args=(name, make, lane, token), name=f"napari-wsss {name}"
         )
@@ -139,6 +168,8 @@ class JobRunner(QObject):
             self._thread.join()
         self._token = self._thread = None
         _RUNNING.discard(self)
+        if not _RUNNING:
+            _GARBAGE.take_back()
         if outcome == "finished":
             self.finished.emit(value)
         elif outcome == "cancelled":
