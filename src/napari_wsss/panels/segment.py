@@ -360,15 +360,26 @@ class SegmentPanel(Panel):
                 before.refresh(thumbnail=True)
                 self._count()
                 return
-            earlier = layers_of(self.viewer, path)
             place = Place.of(self._running.layer)
-            self._result = live = LiveResult(self.viewer, path, place, visible=False)
-            soon(self, live.appear)
-            live.take_over(earlier)
+            self._result = live = LiveResult(self.viewer, path, place, added=False)
         except WsssError as error:
             self._result = None
             self.job.show_error(error)
             return
+        if self.job.runner.running:  # one thing after the other, as clicks come meanwhile
+            soon(self, partial(self._lay, live, visible=False))
+        else:
+            self._lay(live)
+
+    def _lay(self, live: LiveResult, *, visible: bool = True) -> None:
+        """Add the layer of a result, and sum it up, unless another took its place meanwhile."""
+        if self._closed or live is not self._result:
+            return
+        earlier = layers_of(self.viewer, live.path)
+        live.add(visible=visible)
+        if not visible:
+            soon(self, live.appear)
+        live.take_over(earlier)
         self._sum_up()
 
     def _show_opened(self) -> None:
