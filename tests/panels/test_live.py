@@ -172,13 +172,8 @@ def test_what_napari_computes_once_is_computed_before_the_first_result():
     assert dash_atlas._make_pattern.cache_info().misses == made
 
 
-def test_labels_may_be_added_and_drawn_later_and_not_once_they_are_gone(viewer, growing):
-    live = LiveResult(viewer, growing, PLACE, added=False)
-    assert live.layers == []
-    live.refresh()
-    live.add(visible=False)
-    assert live.layers == [live.labels]
-    assert viewer.layers.selection.active is live.labels
+def test_labels_may_be_drawn_later_and_not_once_they_are_gone(viewer, growing):
+    live = LiveResult(viewer, growing, PLACE, visible=False)
     assert not live.labels.visible
     live.appear()
     assert live.labels.visible

@@ -361,25 +361,17 @@ class SegmentPanel(Panel):
                 self._count()
                 return
             place = Place.of(self._running.layer)
-            self._result = live = LiveResult(self.viewer, path, place, added=False)
+            earlier = layers_of(self.viewer, path)
+            # Clicks are answered between adding and drawing while a run is on.
+            later = self.job.runner.running
+            self._result = live = LiveResult(self.viewer, path, place, visible=not later)
+            if later:
+                soon(self, live.appear)
+            live.take_over(earlier)
         except WsssError as error:
             self._result = None
             self.job.show_error(error)
             return
-        if self.job.runner.running:  # one thing after the other, as clicks come meanwhile
-            soon(self, partial(self._lay, live, visible=False))
-        else:
-            self._lay(live)
-
-    def _lay(self, live: LiveResult, *, visible: bool = True) -> None:
-        """Add the layer of a result, and sum it up, unless another took its place meanwhile."""
-        if self._closed or live is not self._result:
-            return
-        earlier = layers_of(self.viewer, live.path)
-        live.add(visible=visible)
-        if not visible:
-            soon(self, live.appear)
-        live.take_over(earlier)
         self._sum_up()
 
     def _show_opened(self) -> None:

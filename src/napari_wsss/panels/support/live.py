@@ -142,10 +142,9 @@ class LiveResult(ShownResult):
         ``NAME.ome.zarr``, with its arrays created.
     place
         Of the slide.
-    added
-        Whether the labels are added at once. To make them, to add them and to draw them for the
-        first time takes napari a quarter of a second; who does one after the other, `add` and
-        `appear`, lets clicks be answered in between.
+    visible
+        Whether the labels are drawn at once. Adding a layer and drawing it for the first time take
+        an eighth of a second each; who shows it later lets clicks be answered between the two.
 
     Raises
     ------
@@ -154,7 +153,7 @@ class LiveResult(ShownResult):
     """
 
     def __init__(
-        self, viewer: napari.viewer.Viewer, path: Path, place: Place, *, added: bool = True
+        self, viewer: napari.viewer.Viewer, path: Path, place: Place, *, visible: bool = True
     ) -> None:
         from napari_wsss.inference.result import LABELS, read_run
         from napari_wsss.slides import open_labels
@@ -171,20 +170,14 @@ class LiveResult(ShownResult):
             **place.options(self._downsample),
             "metadata": {METADATA: {"downsample": self._downsample, "result": str(path)}},
         }
-        labels = Labels(data, **{**options, **laid, "opacity": 0.5})
+        labels = Labels(data, **{**options, **laid, "opacity": 0.5, "visible": visible})
         super().__init__(viewer, path, stored.classes, labels)
         labels.name = f"{self.name} segmentation"
-        if added:
-            self.add()
-
-    def add(self, *, visible: bool = True) -> None:
-        """Add the labels to the viewer; they are drawn at once, or when they are to `appear`."""
-        self.labels.visible = visible
-        self._viewer.add_layer(self.labels)
-        self._viewer.layers.selection.active = self.labels
+        viewer.add_layer(labels)
+        viewer.layers.selection.active = self.labels
 
     def appear(self) -> None:
-        """Show the labels, if they are still there."""
+        """Show the labels, if they were not drawn at once and are still there."""
         if self.labels in self._viewer.layers:
             self.labels.visible = True
 
