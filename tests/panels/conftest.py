@@ -41,6 +41,30 @@ def _threads_as_jobs_have():
 
 
 @pytest.fixture(scope="session")
+def small_segmenter():
+    """Return a function that makes the same small segmenter of three classes, for given µm/px."""
+    import torch
+
+    from napari_wsss.classes import ClassTable
+    from napari_wsss.models import ModelInfo, Segmenter
+    from napari_wsss.settings import EncoderSettings
+
+    def make(mpp):
+        torch.manual_seed(0)
+        info = ModelInfo(
+            kind="segmenter",
+            encoder=EncoderSettings(name="test_resnet", weights="random", upscale=1.0),
+            architecture={"decoder_channels": 16, "encoder_stages": 3},
+            classes=ClassTable.from_names(["gland", "stroma", "fat"]).to_dict(),
+            patch_size_px=64,
+            mpp=mpp,
+        )
+        return Segmenter(info).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def helper_in_a_thread():
     """The other side of `helper` in a thread of this process, with all that is sent pickled."""
     from napari_wsss.panels.support.helper import Helper

@@ -6,11 +6,9 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QKeyEvent
 
-from napari_wsss.classes import ClassTable
 from napari_wsss.inference import (
     SlideSegmentation,
     correct_region,
@@ -20,14 +18,13 @@ from napari_wsss.inference import (
 )
 from napari_wsss.inference.change import locked
 from napari_wsss.inference.drafts import draft_places
-from napari_wsss.models import ModelInfo, Segmenter
 from napari_wsss.panels.correct import CorrectPanel
 from napari_wsss.panels.correct_region import clipped
 from napari_wsss.panels.support.layers import image_layer
 from napari_wsss.panels.support.live import LiveResult, Place
 from napari_wsss.panels.support.shown_results import result_of
 from napari_wsss.panels.support.state import state_of
-from napari_wsss.settings import EncoderSettings, InferenceSettings
+from napari_wsss.settings import InferenceSettings
 from napari_wsss.slides import open_slide
 from napari_wsss.training import read_corrections
 
@@ -42,20 +39,11 @@ def pixels():
 
 
 @pytest.fixture(scope="module")
-def made(pixels, tmp_path_factory):
-    torch.manual_seed(0)
-    info = ModelInfo(
-        kind="segmenter",
-        encoder=EncoderSettings(name="test_resnet", weights="random", upscale=1.0),
-        architecture={"decoder_channels": 16, "encoder_stages": 3},
-        classes=ClassTable.from_names(["gland", "stroma", "fat"]).to_dict(),
-        patch_size_px=64,
-        mpp=1.0,
-    )
+def made(pixels, tmp_path_factory, small_segmenter):
     settings = InferenceSettings(tissue_only=False, precision="fp32", gate=False)
     slide = open_slide(pixels, mpp=0.5, name="a")  # results have 2 x 2 pixels of the slide each
     out = tmp_path_factory.mktemp("made")
-    return segment_slide(slide, Segmenter(info).eval(), out, settings).path
+    return segment_slide(slide, small_segmenter(1.0), out, settings).path
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from napari_wsss.classes import ClassTable
 from napari_wsss.errors import SlideError
 from napari_wsss.panels.reader import get_reader, read
 from napari_wsss.slides import (
+    Channels,
     convert_slide,
     create_labels,
     create_pyramid,
@@ -45,8 +46,7 @@ def labelled(path, pixels, mpp):
         (3, height, width),
         axes=("c", "y", "x"),
         mpp=mpp,
-        channel_names=("red", "green", "blue"),
-        channels_per_chunk=3,
+        channels=Channels(("red", "green", "blue"), per_chunk=3),
         chunk=32,
     ).group
     labels = create_labels(
@@ -57,7 +57,7 @@ def labelled(path, pixels, mpp):
     maps = group.create_group("maps")
     create_pyramid(
         maps, (2, height, width), axes=("c", "y", "x"), mpp=mpp, chunk=64,
-        channel_names=CLASSES.names, channel_colors=["#ff0000", "#00ff00"],
+        channels=Channels(CLASSES.names, ["#ff0000", "#00ff00"]),
     )  # fmt: skip
     create_pyramid(group.create_group("uncertainty"), (height, width), mpp=mpp, chunk=64)
     return path
@@ -260,8 +260,8 @@ def test_a_damaged_run_record_is_our_error(tmp_path):
 def test_class_maps_open_as_one_layer_per_class(tmp_path):
     path = tmp_path / "case-maps.ome.zarr"
     create_pyramid(
-        path, (2, 64, 64), axes=("c", "y", "x"), mpp=2.0, channel_names=CLASSES.names,
-        channel_colors=["#ff0000", "#00ff00"],
+        path, (2, 64, 64), axes=("c", "y", "x"), mpp=2.0,
+        channels=Channels(CLASSES.names, ["#ff0000", "#00ff00"]),
     )  # fmt: skip
     (path / "run.json").write_text(json.dumps({"complete": True, "kind": "maps"}))
     ((_, options, kind),) = read(path)

@@ -6,16 +6,13 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
-from napari_wsss.classes import ClassTable
 from napari_wsss.errors import CancelledError
 from napari_wsss.inference import areas_so_far, segment_slide
 from napari_wsss.jobs import BlockDone, CancelToken
-from napari_wsss.models import ModelInfo, Segmenter
 from napari_wsss.panels.segment import SegmentPanel
 from napari_wsss.panels.support.state import state_of
-from napari_wsss.settings import EncoderSettings, InferenceSettings
+from napari_wsss.settings import InferenceSettings
 from napari_wsss.slides import open_slide
 
 WAIT = 20_000
@@ -23,18 +20,9 @@ SETTINGS = InferenceSettings(block_px=512, tissue_only=False, precision="fp32", 
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, small_segmenter):
     """A finished result, and one of eight blocks that was stopped after the first of them."""
-    torch.manual_seed(0)
-    info = ModelInfo(
-        kind="segmenter",
-        encoder=EncoderSettings(name="test_resnet", weights="random", upscale=1.0),
-        architecture={"decoder_channels": 16, "encoder_stages": 3},
-        classes=ClassTable.from_names(["gland", "stroma", "fat"]).to_dict(),
-        patch_size_px=64,
-        mpp=0.5,
-    )
-    model, out = Segmenter(info).eval(), tmp_path_factory.mktemp("made")
+    model, out = small_segmenter(0.5), tmp_path_factory.mktemp("made")
     blocks = np.random.default_rng(1).integers(0, 256, (128, 64, 3), np.uint8)
     pixels = blocks.repeat(16, 0).repeat(16, 1)
     segment_slide(open_slide(pixels[:512, :512], mpp=0.5, name="whole"), model, out, SETTINGS)

@@ -24,7 +24,7 @@ from napari_wsss.inference.tiles import Rect
 from napari_wsss.models import Classifier, WsssModel
 from napari_wsss.models.one_depth import OneDepth
 from napari_wsss.settings import InferenceSettings
-from napari_wsss.slides import Pyramid, create_labels, create_pyramid, open_pyramid
+from napari_wsss.slides import Channels, Pyramid, create_labels, create_pyramid, open_pyramid
 from napari_wsss.slides.downsample import Method
 from napari_wsss.slides.ome_zarr import Placement
 
@@ -195,8 +195,7 @@ class MapsOutput(Output):
             axes=("c", "y", "x"),
             fill_value=NOT_COMPUTED,
             name=f"{name} class maps",
-            channel_names=self.classes.names,
-            channel_colors=[c.color for c in self.classes.classes],
+            channels=Channels(self.classes.names, [c.color for c in self.classes.classes]),
             **_place(plan),
         )
         return (pyramid,)

@@ -2,6 +2,7 @@
 
 from napari_wsss.slides.convert import convert_job, convert_slide
 from napari_wsss.slides.ome_zarr import (
+    Channels,
     StoredLabels,
     create_labels,
     create_pyramid,
@@ -16,6 +17,7 @@ from napari_wsss.slides.slide import Slide
 from napari_wsss.slides.tissue import PackedTissue, TissueMask, glass_mask, tissue_mask
 
 __all__ = [
+    "Channels",
     "PackedTissue",
     "Pyramid",
     "ResampledSlide",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_wsss.jobs import CancelToken, Event, Job, Progress, run_job
-from napari_wsss.slides.ome_zarr import create_pyramid
+from napari_wsss.slides.ome_zarr import Channels, create_pyramid
 from napari_wsss.slides.opening import open_slide
 from napari_wsss.slides.pixels import WHITE
 from napari_wsss.slides.pyramid import writing
@@ -22,6 +22,7 @@ __all__ = ["convert_job", "convert_slide"]
 
 #: Chunks on a side of what is read and written at once: 12 MiB of RGB with 512 px chunks.
 _BAND_CHUNKS = 4
+_RGB = Channels(("red", "green", "blue"), ("#ff0000", "#00ff00", "#0000ff"), per_chunk=3)
 
 
 def convert_slide(
@@ -118,9 +119,7 @@ def _write(
         chunk=chunk,
         fill_value=WHITE,
         name=slide.name,
-        channel_names=("red", "green", "blue"),
-        channel_colors=("#ff0000", "#00ff00", "#0000ff"),
-        channels_per_chunk=3,
+        channels=_RGB,
         compression_level=compression_level,
         overwrite=True,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -18,6 +19,7 @@ from napari_wsss.slides.store import create_store
 from napari_wsss.slides.stored import StoredLabels, open_labels, open_pyramid
 
 __all__ = [
+    "Channels",
     "Placement",
     "StoredLabels",
     "create_labels",
@@ -30,7 +32,23 @@ __all__ = [
 
 
 class Placement(TypedDict, total=False):
-    """The keywords of `create_pyramid` that images and label images of one place share."""
+    """The keywords of `create_pyramid` that images and label images of one place share.
+
+    Attributes
+    ----------
+    mpp
+        µm/px of the finest level; None, as by default, writes no unit.
+    translation_px
+        Centre (y, x) of the first pixel, in pixels of the finest level; (0, 0) by default.
+    chunk
+        Side of a chunk in px, 512 by default.
+    compression_level
+        Of zstd, 1 to 22; 3 by default.
+    levels
+        Number of levels; by default until the longer side fits one chunk.
+    source_image
+        Relative path of the image that is labelled.
+    """
 
     mpp: float | None
     translation_px: tuple[float, float]
@@ -38,6 +56,25 @@ class Placement(TypedDict, total=False):
     compression_level: int
     levels: int | None
     source_image: str | None
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The channels of an image of shape (C, H, W).
+
+    Attributes
+    ----------
+    names
+        One per channel.
+    colors
+        One ``"#rrggbb"`` per channel; white by default.
+    per_chunk
+        3 for RGB; 1 where channels are looked at one by one.
+    """
+
+    names: Sequence[str]
+    colors: Sequence[str] | None = None
+    per_chunk: int = 1
 
 
 def level_count(height: int, width: int, chunk: int) -> int:
@@ -54,19 +91,12 @@ def create_pyramid(
     *,
     dtype: str = "uint8",
     axes: Sequence[str] = ("y", "x"),
-    mpp: float | None = None,
-    chunk: int = 512,
     fill_value: float = 0,
     name: str = "image",
-    translation_px: tuple[float, float] = (0.0, 0.0),
     classes: ClassTable | None = None,
-    channel_names: Sequence[str] | None = None,
-    channel_colors: Sequence[str] | None = None,
-    channels_per_chunk: int = 1,
-    compression_level: int = 3,
-    levels: int | None = None,
-    source_image: str | None = None,
+    channels: Channels | None = None,
     overwrite: bool = False,
+    **place: Unpack[Placement],
 ) -> Pyramid:
     """Create an empty OME-Zarr 0.5 image with levels that halve.
 
@@ -80,30 +110,18 @@ def create_pyramid(
         Type of the pixels.
     axes
         ``("y", "x")`` or ``("c", "y", "x")``.
-    mpp
-        µm/px of the finest level; None writes no unit.
-    chunk
-        Side of a chunk in px.
     fill_value
         Value of chunks that are not written.
     name
         Name of the image.
-    translation_px
-        Centre (y, x) of the first pixel, in pixels of the finest level.
     classes
         Makes it a label image with these names and colours.
-    channel_names, channel_colors
-        One name and ``"#rrggbb"`` per channel; names alone get white.
-    channels_per_chunk
-        3 for RGB; 1 where channels are looked at one by one.
-    compression_level
-        Of zstd, 1 to 22.
-    levels
-        Number of levels; by default until the longer side fits one chunk.
-    source_image
-        Relative path of the image that is labelled.
+    channels
+        Names and colours of the channels, and how many share a chunk.
     overwrite
         Replace an earlier result of this package at that path.
+    place
+        Where its pixels lie and how they are stored, as in `Placement`.
 
     Returns
     -------
@@ -120,41 +138,62 @@ def create_pyramid(
         raise OutputError(f"An image of shape {shape} cannot be stored with the axes {axes}.")
     if not isinstance(target, zarr.Group):
         target = create_store(target, overwrite=overwrite)
-    where = location(target)
-    count = levels or level_count(shape[-2], shape[-1], chunk)
-    image = ngff.multiscale(axes, [str(i) for i in range(count)], name, mpp, translation_px)
+    chunk = place.get("chunk", 512)
+    count = place.get("levels") or level_count(shape[-2], shape[-1], chunk)
+    image = ngff.multiscale(
+        axes,
+        [str(i) for i in range(count)],
+        name,
+        place.get("mpp"),
+        place.get("translation_px", (0.0, 0.0)),
+    )
     own: dict[str, Any] = {"version": napari_wsss.__version__}
     if classes is not None:
-        ome = ngff.label_attributes(image, classes, source_image)
+        ome = ngff.label_attributes(image, classes, place.get("source_image"))
         own["classes"] = classes.to_dict()
     else:
-        rendering = None
-        if channel_names is not None:
-            colors = channel_colors or ["#ffffff"] * len(channel_names)
-            rendering = ngff.omero(channel_names, colors, 255 if dtype == "uint8" else 1)
-        ome = ngff.image_attributes(image, rendering)
-    per_chunk = tuple(min(channels_per_chunk, n) for n in shape[:-2])
-    with writing(where):
-        try:
-            arrays = [
-                target.create_array(
-                    str(level),
-                    shape=(*shape[:-2], *(-(-n // 2**level) for n in shape[-2:])),
-                    chunks=(*per_chunk, chunk, chunk),
-                    dtype=dtype,
-                    compressors=ZstdCodec(level=compression_level, checksum=True),
-                    fill_value=fill_value,
-                    dimension_names=axes,
-                    # Stored even if all equal to the fill value, so that a chunk that
-                    # is missing was not written.
-                    config={"write_empty_chunks": True},
-                )
-                for level in range(count)
-            ]
-        except (ValueError, TypeError, KeyError) as error:
-            raise OutputError(f"{where}: the image cannot be created: {error}") from error
+        ome = ngff.image_attributes(image, None if channels is None else _look(channels, dtype))
+    per_chunk = 1 if channels is None else channels.per_chunk
+    codec = ZstdCodec(level=place.get("compression_level", 3), checksum=True)
+    with writing(location(target)):
+        arrays = _create_arrays(
+            target,
+            count,
+            shape,
+            chunks=(*(min(per_chunk, n) for n in shape[:-2]), chunk, chunk),
+            dtype=dtype,
+            compressors=codec,
+            fill_value=fill_value,
+            dimension_names=axes,
+        )
         target.attrs.update({"ome": ome, ngff.KEY: {**_own(target), **own}})
     return Pyramid(target, arrays)
+
+
+def _look(channels: Channels, dtype: str) -> dict[str, Any]:
+    """Return what viewers are told of names, colours and values of channels."""
+    colors = channels.colors or ["#ffffff"] * len(channels.names)
+    return ngff.omero(channels.names, colors, 255 if dtype == "uint8" else 1)
+
+
+def _create_arrays(
+    group: zarr.Group, count: int, shape: tuple[int, ...], **options: Any
+) -> list[zarr.Array]:
+    """Create the arrays of `count` levels, each half as large as the one before."""
+    try:
+        return [
+            group.create_array(
+                str(level),
+                shape=(*shape[:-2], *(-(-n // 2**level) for n in shape[-2:])),
+                # Stored even if all equal to the fill value, so that a chunk that is missing
+                # was not written.
+                config={"write_empty_chunks": True},
+                **options,
+            )
+            for level in range(count)
+        ]
+    except (ValueError, TypeError, KeyError) as error:
+        raise OutputError(f"{location(group)}: the image cannot be created: {error}") from error
 
 
 def create_labels(

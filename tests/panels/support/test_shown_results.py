@@ -7,18 +7,16 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from napari.components import ViewerModel
 from napari.layers import Labels
 
 from napari_wsss.classes import ClassTable
 from napari_wsss.inference import SlideSegmentation, segment_slide
-from napari_wsss.models import ModelInfo, Segmenter
 from napari_wsss.panels.reader import read
 from napari_wsss.panels.segment import SegmentPanel
 from napari_wsss.panels.support.shown_results import ShownResult, layers_of, result_of
 from napari_wsss.panels.support.state import state_of
-from napari_wsss.settings import EncoderSettings, InferenceSettings
+from napari_wsss.settings import InferenceSettings
 from napari_wsss.slides import open_slide
 
 CLASSES = ClassTable.from_names(["gland", "stroma", "fat"])
@@ -26,22 +24,13 @@ WAIT = 30_000
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, small_segmenter):
     """The finished result of a slide of 640 x 512 px."""
-    torch.manual_seed(0)
-    info = ModelInfo(
-        kind="segmenter",
-        encoder=EncoderSettings(name="test_resnet", weights="random", upscale=1.0),
-        architecture={"decoder_channels": 16, "encoder_stages": 3},
-        classes=CLASSES.to_dict(),
-        patch_size_px=64,
-        mpp=1.0,
-    )
     blocks = np.random.default_rng(1).integers(0, 256, (32, 40, 3), np.uint8)
     slide = open_slide([blocks.repeat(16, 0).repeat(16, 1)], mpp=0.5, name="case")
     settings = InferenceSettings(tissue_only=False, precision="fp32", gate=False)
     folder = tmp_path_factory.mktemp("made")
-    return segment_slide(slide, Segmenter(info).eval(), folder, settings).path
+    return segment_slide(slide, small_segmenter(1.0), folder, settings).path
 
 
 @pytest.fixture

@@ -36,11 +36,6 @@ class ClassButton(QPushButton):
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._show_name()
 
-    @property
-    def name(self) -> str:
-        """The whole name."""
-        return self._name
-
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Show as much of the name as there is room for."""
         super().resizeEvent(event)
