@@ -71,6 +71,26 @@ for i in range(6):
     c.free(block)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
+#: The same with 2.3 GiB in all, of which the first 96 MiB are written: the others take no memory.
+EMPTIED = """
+import ctypes, resource
+from napari_wsss.allocator import prepare_process
+
+c = ctypes.CDLL("libc.so.6")
+c.malloc.restype, c.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+c.free.argtypes = [ctypes.c_void_p]
+c.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+assert prepare_process()
+
+for i in range(6):
+    if i == 1:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [c.malloc(96 * 2**20) for _ in range(24)]
+    c.memset(min(blocks), 1, 96 * 2**20)
+    for block in blocks:
+        c.free(block)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
 #: Five times 96 MiB in pages of 4 KiB.
 ALL = 5 * 96 * 256
 
@@ -102,3 +122,7 @@ def test_threads_that_run_already_need_the_environment():
 
 def test_aligned_blocks_are_used_again_with_the_environment():
     assert faults(script=ALIGNED, **PROCESS_ENVIRONMENT) < 0.1 * ALL
+
+
+def test_the_heap_is_kept_when_all_of_it_was_given_back():
+    assert faults(script=EMPTIED) < 0.1 * ALL
