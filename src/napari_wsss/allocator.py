@@ -19,7 +19,8 @@ def prepare_process() -> bool:
     in one by one; keeping such blocks on the heap makes large tiles 1.2 to 2.4 times
     faster. Nor does the heap shrink when it is empty between two tiles: a limit, of which
     2 GiB is the largest, makes all of it fault in again for each, and slides in blocks of
-    4096 px took up to 1.7 times as long. What was used once stays with the process, for the next tile.
+    4096 px took up to 1.7 times as long. What was used once stays with the process, for
+    the next tile.
 
     Threads that are started later share that heap; those that run already need
     `napari_wsss.environment.PROCESS_ENVIRONMENT`, and so do aligned blocks to be used again.
