@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from napari_wsss.allocator import prepare_process
+from napari_wsss.allocator import keep_heap
 from napari_wsss.models import Segmenter, load_model
 from napari_wsss.models.device import autocast, describe_device
 
@@ -42,7 +42,7 @@ class Network(nn.Module):
         self.model = model
         self.tuned = tuned
         if tuned:
-            prepare_process()  # large tensors stay on the heap
+            keep_heap()  # large tensors stay on the heap
             self.model.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:

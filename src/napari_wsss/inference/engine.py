@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_wsss.allocator import prepare_process
+from napari_wsss.allocator import keep_heap
 from napari_wsss.inference.halo import receptive_halo
 from napari_wsss.inference.region import Region
 from napari_wsss.inference.tiles import BlendedTiles, ExactTiles, Rect
@@ -69,7 +69,7 @@ class Engine:
         flips: bool = False,
         cancel: CancelToken | None = None,
     ):
-        prepare_process()
+        keep_heap()
         self.settings = settings or InferenceSettings()
         self.device = choose_device(device)
         self.halo = receptive_halo(model)
