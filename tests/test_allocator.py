@@ -15,15 +15,18 @@ pytestmark = pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="only glibc maps large blocks anew"
 )
 
-#: Prints how many pages fault in while 96 MiB are taken, written and given back, five times.
-FAULTS = """
+#: What the scripts below begin with.
+LIBC = """
 import ctypes, resource, sys, threading
-from napari_wsss.allocator import prepare_process
+from napari_wsss.allocator import keep_heap, prepare_process
 
 c = ctypes.CDLL("libc.so.6")
 c.malloc.restype, c.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 c.free.argtypes = [ctypes.c_void_p]
 c.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+"""
+#: Prints how many pages fault in while 96 MiB are taken, written and given back, five times.
+FAULTS = """
 begin = threading.Event()
 
 def use():
@@ -48,13 +51,7 @@ thread.join()
 """
 #: The same with aligned blocks, as torch asks for, and a small one taken before each is returned.
 ALIGNED = """
-import ctypes, resource
-from napari_wsss.allocator import prepare_process
-
-c = ctypes.CDLL("libc.so.6")
 c.posix_memalign.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t, ctypes.c_size_t]
-c.free.argtypes = [ctypes.c_void_p]
-c.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
 assert prepare_process()
 
 def take(size):
@@ -73,13 +70,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 #: The same with 2.3 GiB in all, of which the first 96 MiB are written: the others take no memory.
 EMPTIED = """
-import ctypes, resource
-from napari_wsss.allocator import keep_heap
-
-c = ctypes.CDLL("libc.so.6")
-c.malloc.restype, c.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-c.free.argtypes = [ctypes.c_void_p]
-c.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
 assert keep_heap()
 
 for i in range(6):
@@ -98,7 +88,7 @@ ALL = 5 * 96 * 256
 def faults(*words, script=FAULTS, **environment):
     plain = {k: v for k, v in os.environ.items() if k not in PROCESS_ENVIRONMENT}
     done = subprocess.run(
-        [sys.executable, "-c", script, *words],
+        [sys.executable, "-c", LIBC + script, *words],
         env={**plain, **environment},
         capture_output=True,
         text=True,
